@@ -1,0 +1,61 @@
+//! Why a transfer stopped: wraps the errors of the layers below.
+
+use std::path::PathBuf;
+
+use crate::model::object::NameError;
+use crate::model::part::{PartNumber, PlanError};
+use crate::model::retry::{Fault, FaultKind};
+use crate::source::SourceError;
+
+/// Why something was not done, named by what the caller can do about it. Never carries a secret.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// Correct the settings; nothing was sent.
+    #[error("{0}")]
+    Settings(String),
+    /// Correct the name; nothing was sent.
+    #[error(transparent)]
+    Name(#[from] NameError),
+    /// Split the object.
+    #[error(transparent)]
+    Plan(#[from] PlanError),
+    /// Look at the file.
+    #[error(transparent)]
+    Source(#[from] SourceError),
+    /// Look at the disk that holds the checkpoint.
+    #[error(transparent)]
+    Checkpoint(#[from] crate::checkpoint::CheckpointError),
+    /// The exchange cannot succeed, or did not in all attempts the policy allows: see the kind of the fault.
+    #[error("{operation}: {fault}{}", tried(*attempts))]
+    Exchange { operation: &'static str, attempts: u32, fault: Box<Fault> },
+    /// Every attempt delivered other bytes than were read: suspect memory, disk or network; do not resume blindly.
+    #[error("part {part}: the CRC64 of what was read is {sent:016x}, of what the store received {received:016x}")]
+    PartCorrupted { part: PartNumber, sent: u64, received: u64 },
+    /// The finished object is not the file: upload again.
+    #[error("the CRC64 of the file is {sent:016x}, of the object in the store {received:016x}")]
+    ObjectCorrupted { sent: u64, received: u64 },
+    /// The caller asked for it; the checkpoint is synced, so the same upload goes on later.
+    #[error("cancelled")]
+    Cancelled,
+    /// The machine refused something haul cannot do without.
+    #[error("cannot {what}: {cause}")]
+    System { what: &'static str, cause: std::io::Error },
+    /// A certificate file cannot be used.
+    #[error("{}: {why}", path.display())]
+    Certificate { path: PathBuf, why: String },
+}
+
+fn tried(attempts: u32) -> String {
+    if attempts > 1 { format!(" (gave up after {attempts} attempts)") } else { String::new() }
+}
+
+impl Error {
+    /// The kind of the fault that ended an exchange, if one did.
+    pub fn fault_kind(&self) -> Option<FaultKind> {
+        match self {
+            Self::Exchange { fault, .. } => Some(fault.kind),
+            _ => None,
+        }
+    }
+}

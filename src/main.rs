@@ -1,0 +1,5 @@
+//! `haul`: parse, dispatch, exit code.
+
+mod cli;
+
+fn main() {}

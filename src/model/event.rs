@@ -1,0 +1,66 @@
+//! How a transfer tells the world what it does.
+
+use std::path::PathBuf;
+
+use serde::Serialize;
+
+use super::object::UploadId;
+use super::settings::ReaderKind;
+
+/// Something that happened in a transfer. Serialised, the variant's name is the field `event`.
+#[derive(Debug, Clone, Serialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Event {
+    /// The file is open and the plan made; nothing was sent yet.
+    Planned {
+        /// Length of the file in bytes.
+        bytes: u64,
+        /// 0 means a single PUT.
+        parts: u32,
+        part_bytes: u64,
+        /// Set when `part_bytes` was raised above the wanted length to stay within 10,000 parts.
+        part_bytes_wanted: Option<u64>,
+        parallel: u32,
+        reader: ReaderKind,
+        /// Why this reader.
+        reader_reason: String,
+        checkpoint: Option<PathBuf>,
+        /// Upper bound of the pooled buffers of this transfer, in bytes.
+        buffer_bytes: u64,
+    },
+    /// A checkpoint was found and is good: this much is already in the store.
+    Resumed { upload_id: UploadId, parts: u32, bytes: u64 },
+    /// A checkpoint was found and cannot be used.
+    StartedOver { reason: String },
+    /// The store opened an upload, and its id is durable.
+    Initiated { upload_id: UploadId },
+    /// A part is in the store and its checksum agrees (`verified`), or the store named none.
+    PartDone { part: u32, bytes: u64, crc64: u64, attempts: u32, verified: bool },
+    /// An exchange failed in passing and is tried again after `delay_ms`.
+    Retrying { operation: &'static str, part: Option<u32>, attempt: u32, delay_ms: u64, fault: String },
+    /// All parts are there; the store is asked to merge them.
+    Completing { parts: u32 },
+    /// Something a person should know that does not stop the transfer.
+    Warning { message: String },
+}
+
+/// How far a transfer is. All counts only grow, but for `bytes_sent`, which falls back when a part is sent again.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct Progress {
+    /// Length of the object; 0 until it is planned.
+    pub bytes_total: u64,
+    /// Bytes in the store or handed to the network, resumed parts included.
+    pub bytes_sent: u64,
+    /// Bytes confirmed by the store, resumed parts included.
+    pub bytes_confirmed: u64,
+    pub parts_total: u32,
+    /// Parts confirmed by the store, resumed ones included.
+    pub parts_done: u32,
+    pub parts_resumed: u32,
+}
+
+/// Hears about a transfer. Called with no lock held, from the engine's threads: return quickly.
+pub trait Observer: Send + Sync {
+    fn event(&self, event: &Event);
+}

@@ -1,0 +1,8 @@
+//! Values and rules: no I/O, no async, no clock. Everything else in haul speaks in these terms.
+
+pub mod crc64;
+pub mod event;
+pub mod object;
+pub mod part;
+pub mod retry;
+pub mod settings;

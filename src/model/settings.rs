@@ -1,0 +1,202 @@
+//! What a caller may choose, as plain data with defaults.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::Serialize;
+
+use super::object::{Bucket, Key};
+
+/// Signature algorithm. V1 is no longer offered to new accounts (specification, section 2.9).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Signature {
+    /// HMAC-SHA1.
+    V1,
+    /// HMAC-SHA256 over a canonical request; needs a region.
+    #[default]
+    V4,
+}
+
+/// Where the bucket stands in a request (specification, section 1.1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Addressing {
+    /// `BUCKET.ENDPOINT/KEY`.
+    Virtual,
+    /// `ENDPOINT/BUCKET/KEY`: IP endpoints, private deployments and the embedded store.
+    Path,
+    /// The endpoint is a domain bound to the bucket.
+    Cname,
+}
+
+/// Which proxy stands between this machine and the endpoint.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum Proxy {
+    /// `HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY` and `NO_PROXY`, in either case.
+    #[default]
+    Environment,
+    /// This one for every request; may carry `user:password@`.
+    Url(String),
+    /// None, whatever the environment says.
+    None,
+}
+
+/// An object store and how to reach it.
+#[derive(Clone)]
+pub struct ClientSettings {
+    /// Host, `host:port` or URL; `https` when no scheme is given.
+    pub endpoint: String,
+    /// What checkpoints call this endpoint. Default: the endpoint itself. Set it when the address changes from run to
+    /// run though the store behind it is the same.
+    pub endpoint_name: Option<String>,
+    /// Region for V4. Default: from the endpoint's name.
+    pub region: Option<String>,
+    pub signature: Signature,
+    /// Default: by path for IP addresses and `localhost`, else virtual.
+    pub addressing: Option<Addressing>,
+    /// PEM file of the authorities to trust instead of the system's.
+    pub ca_cert: Option<PathBuf>,
+    pub proxy: Proxy,
+    /// Time for name resolution, TCP and TLS together. Default 10 s.
+    pub connect_timeout: Duration,
+    /// Longest silence of an endpoint while an answer is due, and of a socket that takes no bytes. Default 60 s.
+    pub idle_timeout: Duration,
+    /// Threads that move packets and compute checksums. Default: one per core, at most 4.
+    pub threads: usize,
+    /// Bytes of pooled buffers that all transfers of a client share. Default 48 MiB.
+    pub buffer_bytes: usize,
+}
+
+impl ClientSettings {
+    /// Defaults for `endpoint`.
+    pub fn new(endpoint: impl Into<String>) -> Self {
+        Self {
+            endpoint: endpoint.into(),
+            endpoint_name: None,
+            region: None,
+            signature: Signature::default(),
+            addressing: None,
+            ca_cert: None,
+            proxy: Proxy::default(),
+            connect_timeout: Duration::from_secs(10),
+            idle_timeout: Duration::from_secs(60),
+            threads: std::thread::available_parallelism().map_or(1, |n| n.get().min(4)),
+            buffer_bytes: 48 << 20,
+        }
+    }
+}
+
+/// A proxy URL may hold a password, so it is left out.
+impl fmt::Debug for ClientSettings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ClientSettings")
+            .field("endpoint", &self.endpoint)
+            .field("region", &self.region)
+            .field("signature", &self.signature)
+            .field("addressing", &self.addressing)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What is said about an object when it is made. Each goes on the operation that the specification names (sections 4.1,
+/// 4.9, 4.14 and 8).
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ObjectOptions {
+    /// Default: guessed from the extension of the key, else `application/octet-stream`.
+    pub content_type: Option<String>,
+    pub cache_control: Option<String>,
+    pub content_disposition: Option<String>,
+    pub content_encoding: Option<String>,
+    /// `x-oss-meta-*`: names without the prefix.
+    pub metadata: Vec<(String, String)>,
+    /// `Standard`, `IA`, `Archive`, `ColdArchive` or `DeepColdArchive`.
+    pub storage_class: Option<String>,
+    /// `default`, `private`, `public-read` or `public-read-write`.
+    pub acl: Option<String>,
+    /// At most 10.
+    pub tags: Vec<(String, String)>,
+    /// Refuse to replace an existing object.
+    pub forbid_overwrite: bool,
+    /// Server-side encryption: `AES256`, `KMS` or `SM4`.
+    pub sse: Option<String>,
+    pub sse_key_id: Option<String>,
+    /// JSON of the callback, not yet base64.
+    pub callback: Option<String>,
+    /// JSON of the callback's variables, not yet base64.
+    pub callback_var: Option<String>,
+    /// Rate per request in bit/s: 819,200 to 838,860,800.
+    pub traffic_limit: Option<u64>,
+}
+
+/// Length of the parts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum PartSize {
+    /// From the length of the file: see [`super::part::PartPlan::auto_part_bytes`].
+    #[default]
+    Auto,
+    /// In bytes: 100 KiB to 5 GiB.
+    Bytes(u64),
+}
+
+/// How a file is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ReaderKind {
+    Mmap,
+    Uring,
+    Pread,
+}
+
+impl fmt::Display for ReaderKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Mmap => "mmap",
+            Self::Uring => "uring",
+            Self::Pread => "pread",
+        })
+    }
+}
+
+/// Where the durable memory of a transfer lives.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum CheckpointAt {
+    /// `<file>.cp`, beside the file.
+    #[default]
+    BesideFile,
+    Path(PathBuf),
+    /// In this directory, which must exist, under a name made of the file's name and a hash of file and destination.
+    Directory(PathBuf),
+    /// Nowhere: a failed upload starts from nothing.
+    Off,
+}
+
+/// One upload, as a caller wants it.
+#[derive(Debug, Clone)]
+pub struct UploadRequest {
+    pub file: PathBuf,
+    pub bucket: Bucket,
+    pub key: Key,
+    pub options: ObjectOptions,
+    pub part_size: PartSize,
+    /// Parts in flight: 1 to 1024. Default 8.
+    pub parallel: u32,
+    /// `None`: chosen by what is in the page cache and what the machine allows.
+    pub reader: Option<ReaderKind>,
+    pub checkpoint: CheckpointAt,
+}
+
+impl UploadRequest {
+    /// Defaults for sending `file` to `bucket/key`.
+    pub fn new(file: impl AsRef<Path>, bucket: Bucket, key: Key) -> Self {
+        Self {
+            file: file.as_ref().to_owned(),
+            bucket,
+            key,
+            options: ObjectOptions::default(),
+            part_size: PartSize::Auto,
+            parallel: 8,
+            reader: None,
+            checkpoint: CheckpointAt::BesideFile,
+        }
+    }
+}
