@@ -1,134 +1,210 @@
 //! The async face: a client of one endpoint, and the transfers it runs.
+//!
+//! A client has its own threads, so its futures work on any executor and in none (see [`crate::blocking`]); several
+//! transfers share its connections, buffers and threads.
 
 use std::sync::Arc;
 
-use http::HeaderMap;
+use tokio::runtime::Runtime;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
 
+pub use crate::engine::Uploaded;
+use crate::engine::{Engine, plan, transfer, upload};
 use crate::error::Error;
-use crate::model::event::{Event, Progress};
-use crate::model::object::{Bucket, ETag, Key, UploadId};
-use crate::model::settings::{ClientSettings, ReaderKind, UploadRequest};
+use crate::model::event::{Event, Observer, Progress};
+use crate::model::object::{Bucket, Key, UploadId};
+use crate::model::retry::RetryPolicy;
+use crate::model::settings::{ClientSettings, UploadRequest};
+use crate::net::connect::Connector;
+use crate::net::pool::Pool;
+use crate::net::tls;
+use crate::source::buffer::BufferPool;
 use crate::store::credentials::Credentials;
+use crate::store::operations::abort::Abort;
+use crate::store::operations::create_bucket::CreateBucket;
+use crate::store::operations::head::Head;
+pub use crate::store::operations::head::ObjectInfo;
+use crate::store::operations::list_uploads::ListUploads;
+pub use crate::store::operations::list_uploads::UploadInfo;
+use crate::store::{Operation, Store};
+
+/// Events that a transfer keeps for a caller who does not take them; later ones are dropped.
+const EVENTS_MAX: usize = 16 << 10;
 
 /// A client of one endpoint. Cheap to clone; clones share connections, buffers and threads.
 #[derive(Clone)]
-pub struct Client {}
-
-/// What a finished upload left in the store.
-#[derive(Debug, Clone)]
-pub struct Uploaded {
-    /// HTTP status of the last answer: 200, or 203 when the store could not deliver the callback.
-    pub status: u16,
-    /// Headers of the last answer.
-    pub headers: HeaderMap,
-    /// What the callback's server answered, if a callback was asked for.
-    pub callback_body: Option<bytes::Bytes>,
-    pub request_id: Option<String>,
-    pub version_id: Option<String>,
-    pub etag: ETag,
-    /// CRC64 of the bytes that were read.
-    pub crc64: u64,
-    /// Whether the store's checksum of the whole object was there and equal.
-    pub crc64_verified: bool,
-    /// Parts whose answer carried no checksum.
-    pub parts_unverified: u32,
-    pub bytes: u64,
-    /// 0 for a single PUT.
-    pub parts_sent: u32,
-    pub parts_resumed: u32,
-    pub part_bytes: u64,
-    pub parallel: u32,
-    pub reader: ReaderKind,
-    pub upload_id: Option<UploadId>,
-    pub elapsed: std::time::Duration,
+pub struct Client {
+    engine: Arc<Engine>,
+    threads: Arc<Threads>,
 }
 
-/// What the store says of an object (HEAD).
-#[derive(Debug, Clone)]
-pub struct ObjectInfo {
-    pub bytes: u64,
-    pub etag: Option<ETag>,
-    pub crc64: Option<u64>,
-    pub content_type: Option<String>,
-    pub last_modified: Option<String>,
-    pub object_type: Option<String>,
-    pub storage_class: Option<String>,
-    /// `x-oss-meta-*`, names without the prefix, sorted.
-    pub metadata: Vec<(String, String)>,
-    pub request_id: Option<String>,
-    pub headers: HeaderMap,
+/// The threads of a client. They end with its last clone, without waiting for what still runs.
+struct Threads(Option<Runtime>);
+
+impl Threads {
+    fn runtime(&self) -> &Runtime {
+        self.0.as_ref().expect("taken only by drop")
+    }
 }
 
-/// An unfinished multipart upload.
-#[derive(Debug, Clone)]
-pub struct UploadInfo {
-    pub key: Key,
-    pub upload_id: UploadId,
-    /// As the store wrote it, `2025-01-01T00:00:00.000Z`.
-    pub initiated: String,
+impl Drop for Threads {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.0.take() {
+            runtime.shutdown_background();
+        }
+    }
 }
-
-/// A running upload. Dropping it cancels the upload; its checkpoint stays.
-pub struct Transfer {}
 
 impl Client {
-    /// Makes a client; nothing is sent. `None` sends unsigned requests.
+    /// Makes a client; nothing is sent. Without credentials, requests are not signed.
     ///
     /// # Errors
-    /// [`Error::Settings`] for settings that cannot work, [`Error::Address`] for an endpoint that is no address.
-    pub fn new(_settings: ClientSettings, _credentials: Option<Credentials>) -> Result<Self, Error> {
-        Ok(Self {})
+    /// [`Error::Settings`] for settings that cannot work, [`Error::Tls`] for certificates that cannot be used.
+    pub fn new(settings: ClientSettings, credentials: Option<Credentials>) -> Result<Self, Error> {
+        let store = Store::new(&settings).map_err(|e| Error::Settings(e.to_string()))?;
+        let https = store.endpoint().starts_with("https:");
+        let tls = if https { Some(tls::client_config(settings.ca_cert.as_deref())?) } else { None };
+        let connector = Connector::new(tls, &settings.proxy, settings.connect_timeout);
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(settings.threads.max(1))
+            .thread_name("haul")
+            .enable_all()
+            .build()
+            .map_err(|cause| Error::System { what: "start threads", cause })?;
+        let engine = Engine {
+            transport: Arc::new(Pool::new(connector, settings.idle_timeout)),
+            endpoint_name: settings.endpoint_name.unwrap_or_else(|| store.endpoint().to_owned()),
+            store,
+            credentials,
+            retry: RetryPolicy::default(),
+            buffers: BufferPool::new(settings.buffer_bytes),
+        };
+        Ok(Self { engine: Arc::new(engine), threads: Arc::new(Threads(Some(runtime))) })
     }
 
-    /// Starts an upload on the client's own threads. Works on any executor and on none.
-    pub fn upload(&self, _request: UploadRequest) -> Transfer {
-        Transfer {}
+    /// Starts an upload on the client's own threads.
+    pub fn upload(&self, request: UploadRequest) -> Transfer {
+        let (sender, events) = mpsc::channel(EVENTS_MAX);
+        let shared = transfer::Transfer::new(Box::new(Queue(sender)));
+        let running = self.threads.runtime().spawn({
+            let (engine, shared) = (self.engine.clone(), shared.clone());
+            async move { upload(&engine, &shared, request).await }
+        });
+        Transfer { shared, events, running: Some(running), _threads: self.threads.clone() }
     }
 
-    /// Makes the plan of an upload and sends nothing.
-    pub async fn plan(&self, _request: &UploadRequest) -> Result<Event, Error> {
-        Err(Error::Cancelled)
+    /// Makes the plan of an upload, an [`Event::Planned`], and sends nothing.
+    pub async fn plan(&self, request: &UploadRequest) -> Result<Event, Error> {
+        let (engine, request) = (self.engine.clone(), request.clone());
+        joined(self.threads.runtime().spawn_blocking(move || plan(&engine, &request))).await
     }
 
     /// Asks for an object's size, checksum and metadata.
-    pub async fn stat(&self, _bucket: &Bucket, _key: &Key) -> Result<ObjectInfo, Error> {
-        Err(Error::Cancelled)
+    pub async fn stat(&self, bucket: &Bucket, key: &Key) -> Result<ObjectInfo, Error> {
+        let (bucket, key) = (bucket.clone(), key.clone());
+        self.run(|engine| async move { engine.exchange(&Head { bucket: &bucket, key: &key }, None).await }).await
     }
 
-    /// Lists unfinished uploads of all keys that start with `prefix`, all pages.
-    pub async fn list_uploads(&self, _bucket: &Bucket, _prefix: &str) -> Result<Vec<UploadInfo>, Error> {
-        Err(Error::Cancelled)
+    /// Lists the unfinished uploads of all keys that start with `prefix`.
+    pub async fn list_uploads(&self, bucket: &Bucket, prefix: &str) -> Result<Vec<UploadInfo>, Error> {
+        let (bucket, prefix) = (bucket.clone(), prefix.to_owned());
+        self.run(|engine| async move {
+            let (mut uploads, mut after) = (Vec::new(), None);
+            loop {
+                let operation = ListUploads { bucket: &bucket, prefix: &prefix, after: after.clone() };
+                let page = engine.exchange(&operation, None).await?;
+                uploads.extend(page.uploads);
+                match page.next {
+                    // A store that does not move on would be asked for ever.
+                    next if next <= after => return Ok(uploads),
+                    next => after = next,
+                }
+            }
+        })
+        .await
     }
 
-    /// Aborts one upload. An upload that is already gone is a success.
-    pub async fn abort_upload(&self, _bucket: &Bucket, _key: &Key, _upload_id: &UploadId) -> Result<(), Error> {
-        Err(Error::Cancelled)
+    /// Aborts one upload. One that is already gone is a success.
+    pub async fn abort_upload(&self, bucket: &Bucket, key: &Key, upload_id: &UploadId) -> Result<(), Error> {
+        let (bucket, key, upload_id) = (bucket.clone(), key.clone(), upload_id.clone());
+        self.run(|engine| async move {
+            engine.exchange(&Abort { bucket: &bucket, key: &key, upload_id: &upload_id }, None).await
+        })
+        .await
     }
 
     /// Makes a bucket; one that is already yours is a success.
-    pub async fn create_bucket(&self, _bucket: &Bucket) -> Result<(), Error> {
-        Err(Error::Cancelled)
+    pub async fn create_bucket(&self, bucket: &Bucket) -> Result<(), Error> {
+        let bucket = bucket.clone();
+        self.run(|engine| async move { engine.exchange(&CreateBucket { bucket: &bucket }, None).await }).await
     }
+
+    /// Runs `work` on the client's threads, so that the caller may be on any executor.
+    async fn run<T: Send + 'static, F>(&self, work: impl FnOnce(Arc<Engine>) -> F) -> Result<T, Error>
+    where
+        F: Future<Output = Result<T, Error>> + Send + 'static,
+    {
+        joined(self.threads.runtime().spawn(work(self.engine.clone()))).await
+    }
+}
+
+async fn joined<T>(running: JoinHandle<Result<T, Error>>) -> Result<T, Error> {
+    match running.await {
+        Ok(result) => result,
+        Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+        Err(_) => Err(Error::Cancelled),
+    }
+}
+
+struct Queue(mpsc::Sender<Arc<Event>>);
+
+impl Observer for Queue {
+    fn event(&self, event: &Event) {
+        let _ = self.0.try_send(Arc::new(event.clone()));
+    }
+}
+
+/// A running upload. Dropping it cancels the upload; its checkpoint stays.
+pub struct Transfer {
+    shared: Arc<transfer::Transfer>,
+    events: mpsc::Receiver<Arc<Event>>,
+    running: Option<JoinHandle<Result<Uploaded, Error>>>,
+    _threads: Arc<Threads>,
 }
 
 impl Transfer {
     /// How far the transfer is now.
     pub fn progress(&self) -> Progress {
-        Progress::default()
+        self.shared.counters.snapshot()
     }
 
-    /// The next event, or `None` when the transfer has ended. Events that nobody takes are kept (at most 16 Ki; then
-    /// the oldest are dropped).
+    /// The next event, or `None` when the transfer has ended. Events that nobody takes are kept, up to 16,384; later
+    /// ones are dropped.
     pub async fn next_event(&mut self) -> Option<Arc<Event>> {
-        None
+        self.events.recv().await
     }
 
-    /// Stops taking parts, aborts those in flight and syncs the checkpoint; [`Transfer::wait`] then gives
+    /// Stops taking parts, drops those in flight and syncs the checkpoint; [`Transfer::wait`] then gives
     /// [`Error::Cancelled`].
-    pub fn cancel(&self) {}
+    pub fn cancel(&self) {
+        self.shared.cancel();
+    }
 
     /// Waits for the end.
+    ///
+    /// # Errors
+    /// Why the upload stopped; [`Error::Cancelled`] also if its result was taken before.
     pub async fn wait(&mut self) -> Result<Uploaded, Error> {
-        Err(Error::Cancelled)
+        match self.running.take() {
+            Some(running) => joined(running).await,
+            None => Err(Error::Cancelled),
+        }
+    }
+}
+
+impl Drop for Transfer {
+    fn drop(&mut self) {
+        self.shared.cancel();
     }
 }

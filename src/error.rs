@@ -1,10 +1,9 @@
 //! Why a transfer stopped: wraps the errors of the layers below.
 
-use std::path::PathBuf;
-
 use crate::model::object::NameError;
 use crate::model::part::{PartNumber, PlanError};
 use crate::model::retry::{Fault, FaultKind};
+use crate::net::tls::TlsError;
 use crate::source::SourceError;
 
 /// Why something was not done, named by what the caller can do about it. Never carries a secret.
@@ -41,9 +40,9 @@ pub enum Error {
     /// The machine refused something haul cannot do without.
     #[error("cannot {what}: {cause}")]
     System { what: &'static str, cause: std::io::Error },
-    /// A certificate file cannot be used.
-    #[error("{}: {why}", path.display())]
-    Certificate { path: PathBuf, why: String },
+    /// Name certificates that can be used.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
 }
 
 fn tried(attempts: u32) -> String {

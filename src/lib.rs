@@ -16,9 +16,11 @@
 
 #![deny(unsafe_op_in_unsafe_fn, clippy::undocumented_unsafe_blocks)]
 
+pub mod blocking;
 #[doc(hidden)]
 pub mod checkpoint;
 pub mod client;
+mod engine;
 pub mod error;
 pub mod model;
 #[doc(hidden)]

@@ -1,16 +1,35 @@
-//! Exchanges with an endpoint: one request, one answer.
+//! Exchanges with an endpoint: one request, one answer, over pooled connections.
+//!
+//! | file | subject |
+//! |---|---|
+//! | `pool.rs` | which connection carries a request, and what becomes of it afterwards |
+//! | `connect.rs` | name resolution, TCP, proxy tunnels |
+//! | `tls.rs` | whom to trust |
+//! | `watch.rs` | whether a connection still moves |
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
+use http_body_util::BodyExt;
+use http_body_util::Full;
 use http_body_util::combinators::UnsyncBoxBody;
 
 use crate::model::retry::Fault;
+
+pub mod connect;
+pub mod pool;
+pub mod tls;
+mod watch;
 
 /// Body of a request, streamed.
 pub type Body = UnsyncBoxBody<Bytes, BodyError>;
 
 /// Why a body could not be produced.
 pub type BodyError = Box<dyn std::error::Error + Send + Sync>;
+
+/// A body that is in memory already.
+pub fn full(bytes: Bytes) -> Body {
+    Full::new(bytes).map_err(|never| match never {}).boxed_unsync()
+}
 
 /// Sends one request and gets the whole answer; answers are small in everything an upload does.
 pub trait Transport: Send + Sync {

@@ -1,0 +1,137 @@
+//! A range of the file as a request body: read in chunks, checksummed as they pass, never held.
+
+use std::collections::VecDeque;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use http_body::{Body, Frame, SizeHint};
+
+use super::transfer::Transfer;
+use crate::model::crc64::Digest;
+use crate::net::BodyError;
+use crate::source::{Source, SourceError};
+
+type Reading = BoxFuture<'static, Result<Bytes, SourceError>>;
+
+/// Streams `bytes` bytes from `at`. What became of it is in its [`Outcome`].
+pub(super) struct RangeBody {
+    source: Arc<dyn Source>,
+    transfer: Arc<Transfer>,
+    /// Reads that were started, in the order of the file.
+    started: VecDeque<Reading>,
+    next: u64,
+    end: u64,
+    /// Bytes not yet handed on.
+    left: u64,
+    digest: Digest,
+    outcome: Outcome,
+}
+
+/// What a body has delivered, readable after hyper has dropped the body itself.
+#[derive(Clone, Default)]
+pub(super) struct Outcome(Arc<Mutex<State>>);
+
+#[derive(Default)]
+struct State {
+    sent: u64,
+    crc64: Option<u64>,
+    error: Option<SourceError>,
+}
+
+impl Outcome {
+    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(|e| e.into_inner())
+    }
+
+    /// The checksum, once every byte was handed on.
+    pub fn crc64(&self) -> Option<u64> {
+        self.lock().crc64
+    }
+
+    /// How many bytes were handed on.
+    pub fn sent(&self) -> u64 {
+        self.lock().sent
+    }
+
+    /// Why the file could not be read, if it could not.
+    pub fn take_error(&self) -> Option<SourceError> {
+        self.lock().error.take()
+    }
+}
+
+impl RangeBody {
+    pub fn new(source: Arc<dyn Source>, transfer: Arc<Transfer>, at: u64, bytes: u64) -> (Self, Outcome) {
+        let outcome = Outcome::default();
+        if bytes == 0 {
+            outcome.lock().crc64 = Some(Digest::new().finish());
+        }
+        let body = Self {
+            source,
+            transfer,
+            started: VecDeque::new(),
+            next: at,
+            end: at + bytes,
+            left: bytes,
+            digest: Digest::new(),
+            outcome: outcome.clone(),
+        };
+        (body, outcome)
+    }
+
+    /// Starts the reads that are due: the chunk wanted now and those ahead of it.
+    fn start_reads(&mut self) {
+        let chunk_bytes = self.source.chunk_bytes() as u64;
+        while self.next < self.end && self.started.len() <= self.source.read_ahead() {
+            // Chunks end where the file's own chunks end, so that all but the first are aligned.
+            let bytes = (chunk_bytes - self.next % chunk_bytes).min(self.end - self.next);
+            self.started.push_back(self.source.read(self.next, bytes as usize));
+            self.next += bytes;
+        }
+    }
+
+    fn pass_on(&mut self, chunk: &Bytes) {
+        self.digest.update(chunk);
+        let bytes = chunk.len() as u64;
+        self.left = self.left.saturating_sub(bytes);
+        self.transfer.counters.bytes_sent.fetch_add(bytes, std::sync::atomic::Ordering::Relaxed);
+        let mut state = self.outcome.lock();
+        state.sent += bytes;
+        if self.left == 0 {
+            state.crc64 = Some(self.digest.finish());
+        }
+    }
+}
+
+impl Body for RangeBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        self.start_reads();
+        let Some(reading) = self.started.front_mut() else { return Poll::Ready(None) };
+        let result = ready!(reading.as_mut().poll(cx));
+        self.started.pop_front();
+        match result {
+            Ok(chunk) => {
+                self.pass_on(&chunk);
+                Poll::Ready(Some(Ok(Frame::data(chunk))))
+            }
+            Err(error) => {
+                let text = error.to_string();
+                self.outcome.lock().error = Some(error);
+                Poll::Ready(Some(Err(text.into())))
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.left == 0
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.left)
+    }
+}

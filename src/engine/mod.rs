@@ -1,0 +1,44 @@
+//! The transfer.
+//!
+//! | file | subject |
+//! |---|---|
+//! | `upload.rs` | the protocol of one upload, top to bottom |
+//! | `prepare.rs` | file, plan, reader and checkpoint path, before anything is sent |
+//! | `resume.rs` | what of an interrupted upload is still good |
+//! | `worker.rs` | taking parts from the queue until none is left or one cannot be sent |
+//! | `attempt.rs` | one try of one part |
+//! | `body.rs` | a range of the file as a request body, checksummed as it passes |
+//! | `exchange.rs` | one operation, tried again as the policy allows |
+//! | `transfer.rs` | what a running transfer shares: progress, events, cancellation |
+
+use std::sync::Arc;
+
+use crate::model::retry::RetryPolicy;
+use crate::net::Transport;
+use crate::source::buffer::BufferPool;
+use crate::store::Store;
+use crate::store::credentials::Credentials;
+
+mod attempt;
+mod body;
+mod exchange;
+mod prepare;
+mod resume;
+pub(crate) mod transfer;
+mod upload;
+mod worker;
+
+pub(crate) use prepare::plan;
+pub use upload::Uploaded;
+pub(crate) use upload::upload;
+
+/// What all transfers of a client share.
+pub(crate) struct Engine {
+    pub transport: Arc<dyn Transport>,
+    pub store: Store,
+    pub credentials: Option<Credentials>,
+    pub retry: RetryPolicy,
+    pub buffers: BufferPool,
+    /// What checkpoints call the endpoint.
+    pub endpoint_name: String,
+}

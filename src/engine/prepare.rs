@@ -1,0 +1,123 @@
+//! Before anything is sent: the file, the plan, the reader, the place of the checkpoint.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use sha2::{Digest, Sha256};
+
+use super::Engine;
+use crate::error::Error;
+use crate::model::event::Event;
+use crate::model::part::PartPlan;
+use crate::model::settings::{CheckpointAt, PartSize, ReaderKind, UploadRequest};
+use crate::source::file::SourceFile;
+use crate::source::{self, Chosen};
+
+/// An upload that could start now.
+pub(super) struct Prepared {
+    pub file: Arc<SourceFile>,
+    pub chosen: Chosen,
+    /// Length of the parts in bytes, also where the file is smaller than one.
+    pub part_bytes: u64,
+    /// `None`: the file goes in a single PUT.
+    pub plan: Option<PartPlan>,
+    pub checkpoint: Option<PathBuf>,
+    wanted_bytes: u64,
+}
+
+/// Opens the file and makes the plan. Blocks on the disk.
+pub(super) fn prepare(engine: &Engine, request: &UploadRequest) -> Result<Prepared, Error> {
+    check(request)?;
+    let file = Arc::new(SourceFile::open(&request.file)?);
+    let limits = engine.store.limits();
+    let wanted_bytes = match request.part_size {
+        PartSize::Auto => PartPlan::auto_part_bytes(file.bytes()),
+        PartSize::Bytes(bytes) => {
+            let allowed = limits.part_bytes_min..=limits.part_bytes_max;
+            if !allowed.contains(&bytes) {
+                return Err(Error::Settings(format!(
+                    "a part size of {bytes} bytes is outside what the store takes: {} to {} bytes",
+                    allowed.start(),
+                    allowed.end()
+                )));
+            }
+            bytes
+        }
+    };
+    let single = file.bytes() < wanted_bytes && file.bytes() <= limits.put_bytes_max;
+    let plan = if single { None } else { Some(PartPlan::new(file.bytes(), wanted_bytes, limits)?) };
+    let chosen = source::choose(request.reader, &file, &engine.buffers)?;
+    Ok(Prepared {
+        chosen,
+        part_bytes: plan.map_or(wanted_bytes, |p| p.part_bytes()),
+        plan,
+        checkpoint: checkpoint_path(engine, request, file.path()),
+        file,
+        wanted_bytes,
+    })
+}
+
+fn check(request: &UploadRequest) -> Result<(), Error> {
+    if !(1..=1024).contains(&request.parallel) {
+        return Err(Error::Settings(format!("{} parts in flight are outside 1 to 1024", request.parallel)));
+    }
+    request.options.validate().map_err(|e| Error::Settings(e.to_string()))
+}
+
+/// Makes the plan of an upload and sends nothing.
+pub(crate) fn plan(engine: &Engine, request: &UploadRequest) -> Result<Event, Error> {
+    Ok(prepare(engine, request)?.event(engine, request))
+}
+
+impl Prepared {
+    pub fn event(&self, engine: &Engine, request: &UploadRequest) -> Event {
+        Event::Planned {
+            bytes: self.file.bytes(),
+            parts: self.plan.map_or(0, |p| p.count()),
+            part_bytes: self.part_bytes,
+            part_bytes_wanted: (self.part_bytes != self.wanted_bytes).then_some(self.wanted_bytes),
+            parallel: request.parallel,
+            reader: self.chosen.kind,
+            reader_reason: self.chosen.reason.clone(),
+            checkpoint: self.checkpoint.clone(),
+            buffer_bytes: self.buffer_bytes(engine, request.parallel),
+        }
+    }
+
+    /// Chunks = parts in flight × (read-ahead + the one wanted now + the one on the wire), within the shared pool.
+    fn buffer_bytes(&self, engine: &Engine, parallel: u32) -> u64 {
+        if self.chosen.kind == ReaderKind::Mmap {
+            return 0;
+        }
+        let chunks = u64::from(parallel) * (self.chosen.source.read_ahead() as u64 + 2);
+        (chunks * self.chosen.source.chunk_bytes() as u64).min(engine.buffers.bytes_max() as u64)
+    }
+}
+
+fn checkpoint_path(engine: &Engine, request: &UploadRequest, file: &Path) -> Option<PathBuf> {
+    match &request.checkpoint {
+        CheckpointAt::Off => None,
+        CheckpointAt::Path(path) => Some(path.clone()),
+        CheckpointAt::BesideFile => {
+            let mut path = file.as_os_str().to_owned();
+            path.push(".cp");
+            Some(path.into())
+        }
+        CheckpointAt::Directory(directory) => {
+            let absolute = std::path::absolute(file).unwrap_or_else(|_| file.to_owned());
+            let mut hash = Sha256::new();
+            for text in [
+                absolute.as_os_str().as_encoded_bytes(),
+                engine.endpoint_name.as_bytes(),
+                request.bucket.as_str().as_bytes(),
+                request.key.as_str().as_bytes(),
+            ] {
+                hash.update(text);
+                hash.update([0]);
+            }
+            let short: String = hash.finalize().iter().take(8).map(|b| format!("{b:02x}")).collect();
+            let name = file.file_name().unwrap_or_default().to_string_lossy();
+            Some(directory.join(format!("{name}.{short}.cp")))
+        }
+    }
+}

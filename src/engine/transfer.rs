@@ -1,0 +1,85 @@
+//! What a running transfer shares among its tasks: progress, events, cancellation.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+
+use tokio::sync::watch;
+
+use crate::error::Error;
+use crate::model::event::{Event, Observer, Progress};
+
+/// The running counts behind [`Progress`].
+#[derive(Default)]
+pub(crate) struct Counters {
+    pub bytes_total: AtomicU64,
+    pub bytes_sent: AtomicU64,
+    pub bytes_confirmed: AtomicU64,
+    pub parts_total: AtomicU32,
+    pub parts_done: AtomicU32,
+    pub parts_resumed: AtomicU32,
+    pub parts_unverified: AtomicU32,
+}
+
+impl Counters {
+    pub fn snapshot(&self) -> Progress {
+        let bytes_total = self.bytes_total.load(Relaxed);
+        Progress {
+            bytes_total,
+            // A try that is being dropped may count its last chunk after it was taken out.
+            bytes_sent: self.bytes_sent.load(Relaxed).min(bytes_total),
+            bytes_confirmed: self.bytes_confirmed.load(Relaxed),
+            parts_total: self.parts_total.load(Relaxed),
+            parts_done: self.parts_done.load(Relaxed),
+            parts_resumed: self.parts_resumed.load(Relaxed),
+        }
+    }
+
+    /// A part that an earlier run left in the store.
+    pub fn resumed(&self, bytes: u64) {
+        self.bytes_sent.fetch_add(bytes, Relaxed);
+        self.bytes_confirmed.fetch_add(bytes, Relaxed);
+        self.parts_done.fetch_add(1, Relaxed);
+        self.parts_resumed.fetch_add(1, Relaxed);
+    }
+
+    /// A part that the store confirmed just now.
+    pub fn confirmed(&self, bytes: u64, verified: bool) {
+        self.bytes_confirmed.fetch_add(bytes, Relaxed);
+        self.parts_done.fetch_add(1, Relaxed);
+        if !verified {
+            self.parts_unverified.fetch_add(1, Relaxed);
+        }
+    }
+}
+
+/// One running transfer.
+pub(crate) struct Transfer {
+    pub counters: Counters,
+    observer: Box<dyn Observer>,
+    cancelled: watch::Sender<bool>,
+}
+
+impl Transfer {
+    pub fn new(observer: Box<dyn Observer>) -> Arc<Self> {
+        Arc::new(Self { counters: Counters::default(), observer, cancelled: watch::Sender::new(false) })
+    }
+
+    pub fn tell(&self, event: Event) {
+        tracing::debug!(?event);
+        self.observer.event(&event);
+    }
+
+    pub fn cancel(&self) {
+        self.cancelled.send_replace(true);
+    }
+
+    /// Runs `work` unless and until the transfer is cancelled.
+    pub async fn unless_cancelled<T>(&self, work: impl Future<Output = T>) -> Result<T, Error> {
+        let mut cancelled = self.cancelled.subscribe();
+        tokio::select! {
+            biased;
+            _ = cancelled.wait_for(|on| *on) => Err(Error::Cancelled),
+            value = work => Ok(value),
+        }
+    }
+}

@@ -1,0 +1,229 @@
+//! Making a connection: name resolution with all addresses used in turn, TCP options, proxy tunnels, TLS.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http::header::{HOST, PROXY_AUTHORIZATION};
+use http::{HeaderValue, Method, Request, Uri};
+use http_body_util::Empty;
+use hyper::client::conn::http1;
+use hyper_util::client::proxy::matcher::{Intercept, Matcher};
+use hyper_util::rt::TokioIo;
+use rustls_pki_types::ServerName;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+
+use crate::model::retry::{Fault, FaultKind};
+use crate::model::settings::Proxy;
+
+/// How long resolved addresses are used before the resolver is asked again.
+const ADDRESSES_FRESH: Duration = Duration::from_secs(30);
+/// How much plaintext rustls may take in one go. Its default of 64 KiB costs a write per four records.
+const TLS_BUFFER_BYTES: usize = 512 << 10;
+
+/// Scheme, host and port of a server.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Origin {
+    pub https: bool,
+    pub host: String,
+    pub port: u16,
+}
+
+impl Origin {
+    /// `None` if the URI is not an absolute `http` or `https` one.
+    pub fn of(uri: &Uri) -> Option<Self> {
+        let https = match uri.scheme_str()? {
+            "https" => true,
+            "http" => false,
+            _ => return None,
+        };
+        let host = uri.host()?.trim_matches(['[', ']']).to_owned();
+        Some(Self { https, host, port: uri.port_u16().unwrap_or(if https { 443 } else { 80 }) })
+    }
+
+    fn authority(&self) -> String {
+        if self.host.contains(':') {
+            format!("[{}]:{}", self.host, self.port)
+        } else {
+            format!("{}:{}", self.host, self.port)
+        }
+    }
+}
+
+/// What hyper reads and writes.
+pub(super) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
+
+/// An open connection.
+pub(super) struct Connected {
+    pub stream: Box<dyn Stream>,
+    /// Set when requests go to a plain HTTP proxy: they name the whole URI and carry this authorization, if any.
+    pub proxied: Option<Option<HeaderValue>>,
+}
+
+/// Makes connections.
+pub struct Connector {
+    tls: Option<TlsConnector>,
+    proxies: Matcher,
+    timeout: Duration,
+    resolved: Mutex<HashMap<(String, u16), Resolved>>,
+    turn: AtomicUsize,
+}
+
+struct Resolved {
+    at: Instant,
+    addresses: Arc<[SocketAddr]>,
+}
+
+impl Connector {
+    /// - `tls`: needed for `https` origins.
+    /// - `timeout`: for resolution, TCP, proxy and TLS together.
+    pub fn new(tls: Option<Arc<rustls::ClientConfig>>, proxy: &Proxy, timeout: Duration) -> Self {
+        let proxies = match proxy {
+            Proxy::Environment => Matcher::from_env(),
+            Proxy::Url(url) => Matcher::builder().all(url.clone()).build(),
+            Proxy::None => Matcher::builder().build(),
+        };
+        Self {
+            tls: tls.map(TlsConnector::from),
+            proxies,
+            timeout,
+            resolved: Mutex::default(),
+            turn: AtomicUsize::new(0),
+        }
+    }
+
+    /// Connects to `origin`, through a proxy where one is due for `uri`.
+    pub(super) async fn connect(&self, origin: &Origin, uri: &Uri) -> Result<Connected, Fault> {
+        match tokio::time::timeout(self.timeout, self.connect_unbounded(origin, uri)).await {
+            Ok(result) => result,
+            Err(_) => Err(transport(format!("no connection to {} within {:?}", origin.authority(), self.timeout))),
+        }
+    }
+
+    async fn connect_unbounded(&self, origin: &Origin, uri: &Uri) -> Result<Connected, Fault> {
+        let Some(proxy) = self.proxies.intercept(uri) else {
+            let tcp = self.tcp(&origin.host, origin.port).await?;
+            return Ok(Connected { stream: self.secure(origin, tcp).await?, proxied: None });
+        };
+        let (host, port) = proxy_address(&proxy)?;
+        let tcp = self.tcp(host, port).await?;
+        if !origin.https {
+            return Ok(Connected { stream: Box::new(tcp), proxied: Some(proxy.basic_auth().cloned()) });
+        }
+        let tunnel = tunnel(tcp, origin, proxy.basic_auth()).await?;
+        Ok(Connected { stream: self.secure(origin, tunnel).await?, proxied: None })
+    }
+
+    /// Opens a TCP connection; each call starts with the next address of the name, and goes on with the others.
+    async fn tcp(&self, host: &str, port: u16) -> Result<TcpStream, Fault> {
+        let addresses = self.addresses(host, port).await?;
+        let first = self.turn.fetch_add(1, Ordering::Relaxed);
+        let mut last = None;
+        for i in 0..addresses.len() {
+            let address = addresses[(first.wrapping_add(i)) % addresses.len()];
+            match TcpStream::connect(address).await {
+                Ok(stream) => {
+                    tune(&stream);
+                    return Ok(stream);
+                }
+                Err(cause) => last = Some(format!("cannot connect to {host} ({address}): {cause}")),
+            }
+        }
+        self.resolved.lock().unwrap_or_else(|e| e.into_inner()).remove(&(host.to_owned(), port));
+        Err(transport(last.unwrap_or_else(|| format!("{host} has no address"))))
+    }
+
+    async fn addresses(&self, host: &str, port: u16) -> Result<Arc<[SocketAddr]>, Fault> {
+        let key = (host.to_owned(), port);
+        if let Some(found) = self.resolved.lock().unwrap_or_else(|e| e.into_inner()).get(&key)
+            && found.at.elapsed() < ADDRESSES_FRESH
+        {
+            return Ok(found.addresses.clone());
+        }
+        let found = tokio::net::lookup_host((host, port)).await;
+        let addresses: Arc<[SocketAddr]> =
+            found.map_err(|cause| transport(format!("cannot resolve {host}: {cause}")))?.collect();
+        let entry = Resolved { at: Instant::now(), addresses: addresses.clone() };
+        self.resolved.lock().unwrap_or_else(|e| e.into_inner()).insert(key, entry);
+        Ok(addresses)
+    }
+
+    async fn secure(&self, origin: &Origin, stream: impl Stream + 'static) -> Result<Box<dyn Stream>, Fault> {
+        if !origin.https {
+            return Ok(Box::new(stream));
+        }
+        let tls = self.tls.as_ref().ok_or_else(|| transport("this client was made without TLS".into()))?;
+        let name = ServerName::try_from(origin.host.clone())
+            .map_err(|_| transport(format!("{} cannot be the name of a TLS server", origin.host)))?;
+        let secured = tls.connect_with(name, stream, |session| session.set_buffer_limit(Some(TLS_BUFFER_BYTES))).await;
+        match secured {
+            Ok(stream) => Ok(Box::new(stream)),
+            Err(cause) => Err(tls_fault(origin, &cause)),
+        }
+    }
+}
+
+/// A certificate that is not trusted will not be trusted in a second either.
+fn tls_fault(origin: &Origin, cause: &std::io::Error) -> Fault {
+    let inner = cause.get_ref().and_then(|e| e.downcast_ref::<rustls::Error>());
+    let message = format!("TLS with {}: {cause}", origin.host);
+    match inner {
+        Some(rustls::Error::InvalidCertificate(_)) => Fault::new(
+            FaultKind::Refused,
+            format!("{message}; if the server is yours, name the authority that signed its certificate"),
+        ),
+        _ => transport(message),
+    }
+}
+
+fn tune(stream: &TcpStream) {
+    let keepalive = socket2::TcpKeepalive::new().with_time(Duration::from_secs(30));
+    // Neither is needed for a transfer to work.
+    let _ = stream.set_nodelay(true);
+    let _ = socket2::SockRef::from(stream).set_tcp_keepalive(&keepalive);
+}
+
+fn proxy_address(proxy: &Intercept) -> Result<(&str, u16), Fault> {
+    let uri = proxy.uri();
+    match (uri.scheme_str(), uri.host()) {
+        (Some("http"), Some(host)) => Ok((host.trim_matches(['[', ']']), uri.port_u16().unwrap_or(80))),
+        (scheme, _) => Err(Fault::new(
+            FaultKind::Refused,
+            format!("proxies of the kind {:?} are not supported: name an http:// proxy", scheme.unwrap_or("unknown")),
+        )),
+    }
+}
+
+/// Asks an HTTP proxy for a tunnel to `origin` (RFC 9110, section 9.3.6).
+async fn tunnel(
+    proxy: TcpStream,
+    origin: &Origin,
+    authorization: Option<&HeaderValue>,
+) -> Result<TokioIo<hyper::upgrade::Upgraded>, Fault> {
+    let failed = |cause: hyper::Error| transport(format!("the proxy did not answer: {cause}"));
+    let (mut sender, connection) = http1::handshake::<_, Empty<Bytes>>(TokioIo::new(proxy)).await.map_err(failed)?;
+    tokio::spawn(connection.with_upgrades());
+    let authority = origin.authority();
+    let mut request = Request::builder().method(Method::CONNECT).uri(&authority).header(HOST, &authority);
+    if let Some(authorization) = authorization {
+        request = request.header(PROXY_AUTHORIZATION, authorization);
+    }
+    let request = request.body(Empty::new()).map_err(|e| transport(format!("cannot ask the proxy: {e}")))?;
+    let answer = sender.send_request(request).await.map_err(failed)?;
+    if !answer.status().is_success() {
+        let kind = if answer.status().is_server_error() { FaultKind::Transport } else { FaultKind::Refused };
+        return Err(Fault::new(kind, format!("the proxy refused a tunnel to {authority}: {}", answer.status())));
+    }
+    let upgraded = hyper::upgrade::on(answer).await.map_err(failed)?;
+    Ok(TokioIo::new(upgraded))
+}
+
+pub(super) fn transport(message: String) -> Fault {
+    Fault::new(FaultKind::Transport, message)
+}

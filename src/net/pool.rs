@@ -1,0 +1,204 @@
+//! The connection pool: keep-alive across requests, idle ageing, stall detection.
+//!
+//! A connection carries one request at a time and goes back to the pool only after an exchange that ended well: one that
+//! failed, stalled or was answered early is dropped, never reused. HTTP/1.1 over [`hyper::client::conn`].
+
+use std::collections::HashMap;
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use http::header::{HOST, HeaderValue, PROXY_AUTHORIZATION};
+use http::{Request, Response, Uri};
+use http_body::Body as _;
+use http_body_util::{BodyExt, Limited};
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use tokio::task::AbortHandle;
+
+use super::connect::{Connector, Origin, transport};
+use super::watch::{Moved, Watched};
+use super::{Body, Transport};
+use crate::model::retry::{Fault, FaultKind};
+
+/// Connections idle for longer are closed: OSS and the boxes in between forget them after about a minute.
+const IDLE_MAX: Duration = Duration::from_secs(45);
+/// Largest answer that is believed. A full page of 1,000 uploads with the longest keys is about 4 MiB.
+const ANSWER_BYTES_MAX: usize = 16 << 20;
+/// hyper's write buffer. Small, so that every chunk of a body goes to the socket while it is still in the cache, and a
+/// connection holds one chunk at a time.
+const HYPER_BUFFER_BYTES: usize = 16 << 10;
+
+/// Pooled connections to the hosts of one endpoint.
+pub struct Pool {
+    connector: Connector,
+    /// Longest time in which a connection in use may move no byte.
+    stall: Duration,
+    idle: Mutex<HashMap<Origin, Vec<Connection>>>,
+}
+
+struct Connection {
+    sender: http1::SendRequest<Body>,
+    moved: Moved,
+    proxied: Option<Option<HeaderValue>>,
+    idle_since: Instant,
+    driver: AbortHandle,
+}
+
+/// The driver of a stalled connection would wait for the socket for ever.
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.driver.abort();
+    }
+}
+
+impl Pool {
+    /// - `stall`: longest time in which a connection in use may move no byte in either direction.
+    pub fn new(connector: Connector, stall: Duration) -> Self {
+        Self { connector, stall, idle: Mutex::default() }
+    }
+
+    async fn exchange(&self, request: Request<Body>) -> Result<Response<Bytes>, Fault> {
+        let origin = Origin::of(request.uri())
+            .ok_or_else(|| Fault::new(FaultKind::Refused, format!("{} is not an HTTP address", request.uri())))?;
+        let mut request = with_host(request)?;
+        loop {
+            let (mut connection, fresh) = self.connection(&origin, request.uri()).await?;
+            let absolute = request.uri().clone();
+            let streams = !request.body().is_end_stream();
+            address(&mut request, &connection);
+            match self.converse(&mut connection, request).await {
+                Ok(response) => {
+                    self.put_back(origin, connection, streams, &response).await;
+                    return Ok(response);
+                }
+                // The server closed an idle connection before it took anything of the request.
+                Err(Failure::NotSent(returned)) if !fresh => {
+                    request = *returned;
+                    *request.uri_mut() = absolute;
+                }
+                Err(Failure::NotSent(_)) => return Err(transport(format!("{} closed the connection", origin.host))),
+                Err(Failure::Broken(fault)) => return Err(fault),
+            }
+        }
+    }
+
+    /// An idle connection, or a new one and `true`.
+    async fn connection(&self, origin: &Origin, uri: &Uri) -> Result<(Connection, bool), Fault> {
+        if let Some(connection) = self.take_idle(origin) {
+            return Ok((connection, false));
+        }
+        let connected = self.connector.connect(origin, uri).await?;
+        let (stream, moved) = Watched::new(connected.stream);
+        let (sender, driver) = http1::Builder::new()
+            .max_buf_size(HYPER_BUFFER_BYTES)
+            .handshake(TokioIo::new(stream))
+            .await
+            .map_err(|e| transport(format!("HTTP with {}: {e}", origin.host)))?;
+        // Its error also reaches the sender.
+        let driver = tokio::spawn(driver).abort_handle();
+        Ok((Connection { sender, moved, proxied: connected.proxied, idle_since: Instant::now(), driver }, true))
+    }
+
+    /// The connection used last is the one most likely to be alive and fast.
+    fn take_idle(&self, origin: &Origin) -> Option<Connection> {
+        let mut idle = self.idle.lock().unwrap_or_else(|e| e.into_inner());
+        let connections = idle.get_mut(origin)?;
+        connections.retain(|c| c.idle_since.elapsed() < IDLE_MAX && c.sender.is_ready());
+        connections.pop()
+    }
+
+    async fn put_back(&self, origin: Origin, mut connection: Connection, streams: bool, response: &Response<Bytes>) {
+        // A refusal may have come while the body was still being sent: the rest of it would be taken for a request.
+        if (streams && !response.status().is_success()) || connection.sender.ready().await.is_err() {
+            return;
+        }
+        connection.idle_since = Instant::now();
+        self.idle.lock().unwrap_or_else(|e| e.into_inner()).entry(origin).or_default().push(connection);
+    }
+
+    async fn converse(&self, connection: &mut Connection, request: Request<Body>) -> Result<Response<Bytes>, Failure> {
+        let moved = connection.moved.clone();
+        let exchange = async {
+            let response =
+                connection.sender.try_send_request(request).await.map_err(|mut e| match e.take_message() {
+                    Some(request) => Failure::NotSent(Box::new(request)),
+                    None => Failure::Broken(transport(chain(e.error()))),
+                })?;
+            let (head, body) = response.into_parts();
+            let body = Limited::new(body, ANSWER_BYTES_MAX).collect().await;
+            let body = body.map_err(|e| Failure::Broken(transport(format!("the answer broke off: {}", chain(&*e)))))?;
+            Ok(Response::from_parts(head, body.to_bytes()))
+        };
+        tokio::select! {
+            result = exchange => result,
+            () = stalled(moved, self.stall) => {
+                Err(Failure::Broken(transport(format!("nothing moved on the connection for {:?}", self.stall))))
+            }
+        }
+    }
+}
+
+enum Failure {
+    /// No byte of it left this machine.
+    NotSent(Box<Request<Body>>),
+    Broken(Fault),
+}
+
+impl Transport for Pool {
+    fn send(&self, request: Request<Body>) -> BoxFuture<'_, Result<Response<Bytes>, Fault>> {
+        Box::pin(self.exchange(request))
+    }
+}
+
+/// Returns once `moved` stands still for a whole `window`.
+async fn stalled(moved: Moved, window: Duration) {
+    let mut before = moved.bytes();
+    loop {
+        tokio::time::sleep(window).await;
+        let now = moved.bytes();
+        if now == before {
+            return;
+        }
+        before = now;
+    }
+}
+
+fn with_host(mut request: Request<Body>) -> Result<Request<Body>, Fault> {
+    if !request.headers().contains_key(HOST) {
+        let authority = request.uri().authority().map(|a| a.as_str()).unwrap_or_default();
+        let host = HeaderValue::from_str(authority)
+            .map_err(|_| Fault::new(FaultKind::Refused, format!("{authority} is not a host")))?;
+        request.headers_mut().insert(HOST, host);
+    }
+    Ok(request)
+}
+
+/// Writes the target in the form that the other end of the connection wants: whole for a proxy, else the path alone.
+fn address(request: &mut Request<Body>, connection: &Connection) {
+    match &connection.proxied {
+        Some(Some(authorization)) => {
+            request.headers_mut().insert(PROXY_AUTHORIZATION, authorization.clone());
+        }
+        Some(None) => {}
+        None => {
+            let path = request.uri().path_and_query().cloned();
+            *request.uri_mut() = path.map_or_else(|| Uri::from_static("/"), Uri::from);
+        }
+    }
+}
+
+/// An error and what caused it, in one line.
+fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        let inner_text = inner.to_string();
+        if !text.contains(&inner_text) {
+            text = format!("{text}: {inner_text}");
+        }
+        cause = inner.source();
+    }
+    text
+}

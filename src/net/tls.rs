@@ -1,0 +1,56 @@
+//! Whom to trust: the system's authorities, or those of one file. Names are always checked.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rustls::{ClientConfig, RootCertStore};
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject;
+
+/// Why no TLS configuration could be made.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TlsError {
+    /// Name a PEM file with at least one certificate.
+    #[error("cannot use the certificates of {}: {why}", path.display())]
+    File { path: PathBuf, why: String },
+    /// Install the system's certificates or name a file.
+    #[error("no certificate authority is known on this system: install ca-certificates, or name a file of your own")]
+    NoRoots,
+    /// The library refused the configuration.
+    #[error("cannot set up TLS: {0}")]
+    Setup(#[from] rustls::Error),
+}
+
+/// A configuration for HTTP/1.1 over TLS 1.2 or 1.3. Sessions are resumed across connections that share it.
+///
+/// - `ca_cert`: PEM file to trust instead of the system's authorities.
+pub fn client_config(ca_cert: Option<&Path>) -> Result<Arc<ClientConfig>, TlsError> {
+    let roots = match ca_cert {
+        Some(path) => roots_of(path)?,
+        None => system_roots()?,
+    };
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let mut config = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Ok(Arc::new(config))
+}
+
+fn roots_of(path: &Path) -> Result<RootCertStore, TlsError> {
+    let refused = |why: String| TlsError::File { path: path.to_owned(), why };
+    let mut roots = RootCertStore::empty();
+    for certificate in CertificateDer::pem_file_iter(path).map_err(|e| refused(e.to_string()))? {
+        let certificate = certificate.map_err(|e| refused(e.to_string()))?;
+        roots.add(certificate).map_err(|e| refused(e.to_string()))?;
+    }
+    if roots.is_empty() { Err(refused("it holds no certificate".into())) } else { Ok(roots) }
+}
+
+fn system_roots() -> Result<RootCertStore, TlsError> {
+    let mut roots = RootCertStore::empty();
+    let (added, _) = roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    if added == 0 { Err(TlsError::NoRoots) } else { Ok(roots) }
+}

@@ -1,0 +1,131 @@
+"""Starts stores, runs the client, and measures one process at a time. Python standard library only."""
+
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+HAUL = ROOT / "target" / "release" / "haul"
+GIB = 1 << 30
+SECRET = "tuning-secret"
+
+
+def build():
+    subprocess.run(["cargo", "build", "--release", "--locked"], cwd=ROOT, check=True)
+
+
+def random_file(path: Path, size: int):
+    """A file of `size` random bytes, in the page cache, written once and reused."""
+    if not path.exists() or path.stat().st_size != size:
+        with open(path, "wb") as out:
+            for _ in range(size >> 20):
+                out.write(os.urandom(1 << 20))
+            out.write(os.urandom(size & ((1 << 20) - 1)))
+    warm(path)
+    return path
+
+
+def warm(path: Path):
+    with open(path, "rb", buffering=0) as file:
+        while file.read(4 << 20):
+            pass
+
+
+def cold(path: Path):
+    fd = os.open(path, os.O_RDONLY)
+    os.fsync(fd)
+    os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+    os.close(fd)
+
+
+class Store:
+    """`haul serve` on a free port of the loopback, with one bucket `demo`."""
+
+    def __init__(self, store: str, tls: tuple[Path, Path] | None = None):
+        command = [HAUL, "serve", "--store", store, "--listen", "127.0.0.1:0", "--access-key-id", "tuning",
+                   "--region", "cn-hangzhou", "--bucket", "demo"]
+        if tls:
+            command += ["--tls-cert", tls[0], "--tls-key", tls[1]]
+        env = dict(os.environ, OSS_ACCESS_KEY_SECRET=SECRET)
+        self.process = subprocess.Popen(command, env=env, stdout=subprocess.PIPE, text=True)
+        self.endpoint = None
+        for line in self.process.stdout:
+            for word in line.replace("'", " ").split():
+                if word.startswith(("http://127.", "https://127.")):
+                    self.endpoint = word.rstrip("/.,")
+                    break
+            if self.endpoint:
+                break
+        assert self.endpoint, "the store did not say where it listens"
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.process.terminate()
+        self.process.wait()
+
+
+@dataclass
+class Run:
+    """One finished process."""
+    exit: int
+    seconds: float
+    cpu: float
+    rss_anon_kib: int
+    done: dict = field(default_factory=dict)
+    stderr: str = ""
+
+
+def put(file: Path, endpoint: str, *options: str, key="object") -> Run:
+    """`haul put`, with its CPU seconds and the peak of RssAnon, sampled every 5 ms."""
+    command = [str(HAUL), "put", str(file), f"oss://demo/{key}", "--endpoint", endpoint, "--region", "cn-hangzhou",
+               "--json", "--progress", "never", *options]
+    env = dict(os.environ, OSS_ACCESS_KEY_ID="tuning", OSS_ACCESS_KEY_SECRET=SECRET)
+    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+        begun = time.monotonic()
+        process = subprocess.Popen(command, env=env, stdout=out, stderr=err)
+        peak = [0]
+        sampler = threading.Thread(target=sample_rss_anon, args=(process.pid, peak), daemon=True)
+        sampler.start()
+        _, status, usage = os.wait4(process.pid, 0)
+        seconds = time.monotonic() - begun
+        process.returncode = os.waitstatus_to_exitcode(status)
+        out.seek(0)
+        err.seek(0)
+        last = (out.read().decode().strip().splitlines() or ["{}"])[-1]
+        return Run(process.returncode, seconds, usage.ru_utime + usage.ru_stime, peak[0], json.loads(last),
+                   err.read().decode())
+
+
+def sample_rss_anon(pid: int, peak: list[int]):
+    while True:
+        try:
+            with open(f"/proc/{pid}/status") as status:
+                for line in status:
+                    if line.startswith("RssAnon:"):
+                        peak[0] = max(peak[0], int(line.split()[1]))
+        except OSError:
+            return
+        time.sleep(0.005)
+
+
+def machine() -> dict:
+    with open("/proc/cpuinfo") as info:
+        model = next((line.split(":", 1)[1].strip() for line in info if line.startswith("model name")), "unknown")
+    with open("/proc/sys/net/ipv4/tcp_congestion_control") as setting:
+        congestion = setting.read().strip()
+    version = subprocess.run([HAUL, "--version"], capture_output=True, text=True).stdout.strip()
+    return {"cpu": model, "cores": os.cpu_count(), "kernel": platform.release(), "congestion_control": congestion,
+            "haul": version}
+
+
+def fail(why: str):
+    sys.exit(f"{Path(sys.argv[0]).name}: {why}")
