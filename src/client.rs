@@ -27,7 +27,7 @@ use crate::store::operations::head::Head;
 pub use crate::store::operations::head::ObjectInfo;
 use crate::store::operations::list_uploads::ListUploads;
 pub use crate::store::operations::list_uploads::UploadInfo;
-use crate::store::{Operation, Store};
+use crate::store::Store;
 
 /// Events that a transfer keeps for a caller who does not take them; later ones are dropped.
 const EVENTS_MAX: usize = 16 << 10;

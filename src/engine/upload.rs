@@ -312,8 +312,7 @@ impl Job<'_> {
     /// The object under our key, if it has this length and checksum.
     async fn object_is(&self, bytes: u64, crc64: u64) -> Result<Option<ObjectStored>, Error> {
         let UploadRequest { bucket, key, .. } = self.request;
-        let looked = self.engine.exchange(&Head { bucket, key }, Some(self.transfer));
-        let info = match self.transfer.unless_cancelled(looked).await? {
+        let info = match self.engine.exchange(&Head { bucket, key }, Some(self.transfer)).await {
             Err(error) if error.fault_kind() == Some(FaultKind::NotFound) => return Ok(None),
             info => info?,
         };
@@ -324,12 +323,11 @@ impl Job<'_> {
             let fault = Fault::new(FaultKind::Protocol, "the answer has no ETag");
             return Err(Error::Exchange { operation: Head::NAME, attempts: 1, fault: Box::new(fault) });
         };
-        let version_id = info.version_id();
         Ok(Some(ObjectStored {
             status: 200,
             etag,
             crc64: info.crc64,
-            version_id,
+            version_id: info.version_id,
             request_id: info.request_id,
             callback_body: None,
             headers: info.headers,

@@ -64,7 +64,16 @@ pub struct Meddler {
 impl Meddler {
     /// Must be called on a tokio runtime.
     pub async fn start(store: SocketAddr, rule: impl Fn(&Seen) -> Fate + Send + Sync + 'static) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        Self::start_at("127.0.0.1:0".parse().unwrap(), store, rule).await
+    }
+
+    /// The same, on a given address.
+    pub async fn start_at(
+        at: SocketAddr,
+        store: SocketAddr,
+        rule: impl Fn(&Seen) -> Fate + Send + Sync + 'static,
+    ) -> Self {
+        let listener = TcpListener::bind(at).await.unwrap();
         let address = listener.local_addr().unwrap();
         let log = Arc::new(Mutex::new(Vec::new()));
         let (rule, seen): (Arc<Rule>, _) = (Arc::new(rule), Arc::new(Mutex::new(HashMap::new())));

@@ -1,0 +1,71 @@
+//! A whole upload over loopback into `haul serve --store null`: reader by reader, with checksums, without TLS.
+
+use std::io::{BufRead, BufReader, Write};
+use std::process::{Child, Command, Stdio};
+
+use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use haul::blocking::Client;
+use haul::model::object::{Bucket, Key};
+use haul::model::settings::{ClientSettings, PartSize, ReaderKind, UploadRequest};
+use haul::store::credentials::Credentials;
+
+const SECRET: &str = "bench-secret";
+const FILE_BYTES: u64 = 256 << 20;
+
+struct Served(Child);
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn serve() -> (Served, String) {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_haul"))
+        .args(["serve", "--store", "null", "--listen", "127.0.0.1:0", "--access-key-id", "bench"])
+        .args(["--region", "cn-hangzhou", "--bucket", "demo"])
+        .env("OSS_ACCESS_KEY_SECRET", SECRET)
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("the binary starts");
+    let lines = BufReader::new(child.stdout.take().expect("piped")).lines();
+    let endpoint = lines
+        .map_while(Result::ok)
+        .find_map(|line| line.split([' ', '\'']).find(|w| w.contains("://127.")).map(str::to_owned))
+        .expect("the store says where it listens");
+    (Served(child), endpoint)
+}
+
+fn loopback(c: &mut Criterion) {
+    let (_served, endpoint) = serve();
+    let scratch = tempfile::tempdir().expect("a directory for the file");
+    let path = scratch.path().join("file");
+    let mut block = vec![0; 1 << 20];
+    let mut file = std::fs::File::create(&path).expect("a file to upload");
+    let mut random = fastrand::Rng::with_seed(1);
+    for _ in 0..FILE_BYTES >> 20 {
+        random.fill(&mut block);
+        file.write_all(&block).expect("room for the file");
+    }
+    let settings = ClientSettings { region: Some("cn-hangzhou".into()), ..ClientSettings::new(endpoint) };
+    let client = Client::new(settings, Some(Credentials::new("bench", SECRET))).expect("a client");
+    let mut group = c.benchmark_group("loopback");
+    group.throughput(Throughput::Bytes(FILE_BYTES)).sample_size(20);
+    for reader in [ReaderKind::Mmap, ReaderKind::Pread, ReaderKind::Uring] {
+        let mut request = UploadRequest::new(
+            &path,
+            Bucket::new("demo").expect("a valid name"),
+            Key::new("object").expect("a valid name"),
+        );
+        request.reader = Some(reader);
+        request.part_size = PartSize::Bytes(8 << 20);
+        request.parallel = 4;
+        group.bench_function(reader.to_string(), |b| {
+            b.iter(|| client.upload(request.clone()).wait().expect("an upload that works"));
+        });
+    }
+}
+
+criterion_group!(benches, loopback);
+criterion_main!(benches);
