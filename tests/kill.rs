@@ -28,7 +28,7 @@ fn run_and_kill(file: &Path, endpoint: &str, after: usize) -> Option<Vec<Value>>
 /// Parts that the checkpoint holds.
 fn durable(checkpoint: &Path) -> BTreeSet<u64> {
     let Ok(checkpoint) = haul::checkpoint::read(checkpoint) else { return BTreeSet::new() };
-    checkpoint.parts.keys().map(|number| u64::from(number.get())).collect()
+    checkpoint.checkpoint.parts.keys().map(|number| u64::from(number.get())).collect()
 }
 
 #[test]
