@@ -1,15 +1,218 @@
-//! The durable memory of a transfer.
+//! The durable memory of a transfer: which upload it is, and which parts the store has confirmed.
+//!
+//! [`Checkpoint`] is pure state; a [`Record`] is one fact that changes it. [`journal::Journal`] keeps both in a
+//! write-ahead log ([`wal`]); [`record`] knows their bytes. Knows nothing of files to send, requests or answers.
 
-use std::path::PathBuf;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::{fmt, io};
+
+use serde::{Deserialize, Serialize};
+
+use crate::model::object::{Bucket, ETag, Fingerprint, Key, UploadId};
+use crate::model::part::PartNumber;
+
+pub mod journal;
+pub mod record;
+mod recovery;
+pub mod wal;
+
+pub use journal::{Found, Journal};
 
 /// Why the durable memory of a transfer cannot be used.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum CheckpointError {
-    /// Choose another place for the checkpoint.
-    #[error("cannot write the checkpoint {}: {cause}", path.display())]
-    Unwritable { path: PathBuf, cause: std::io::Error },
+    /// Choose another place for the checkpoint, or make room.
+    #[error("cannot write the checkpoint {}: {cause}; make room or choose another place for it", path.display())]
+    Unwritable { path: PathBuf, cause: Arc<io::Error> },
+    /// Choose another place, or make it readable.
+    #[error("cannot read the checkpoint {}: {cause}", path.display())]
+    Unreadable { path: PathBuf, cause: Arc<io::Error> },
     /// Another process runs this transfer: wait for it.
-    #[error("the checkpoint {} is in use by another process", path.display())]
-    Busy { path: PathBuf },
+    #[error("the checkpoint {} is in use by {}", path.display(), Owner(*pid))]
+    Busy { path: PathBuf, pid: Option<u32> },
+    /// Name another place: what stands there is not haul's, and nothing was changed.
+    #[error("{} is not a checkpoint of haul: {why}", path.display())]
+    NotOurs { path: PathBuf, why: String },
+    /// Use the version of haul that wrote it, or remove it.
+    #[error("the checkpoint {} has format {found}, written by a later haul; this one reads format {ours}", path.display())]
+    LaterFormat { path: PathBuf, found: u32, ours: u32 },
+    /// A bug: the thread that writes the journal is gone.
+    #[error("the journal of {} has stopped", path.display())]
+    Stopped { path: PathBuf },
+}
+
+struct Owner(Option<u32>);
+
+impl fmt::Display for Owner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some(pid) => write!(f, "process {pid}"),
+            None => f.write_str("another process"),
+        }
+    }
+}
+
+/// What a checkpoint belongs to. Another file, destination or part length is another transfer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Binding {
+    pub source: Fingerprint,
+    pub endpoint: String,
+    pub bucket: Bucket,
+    pub key: Key,
+    /// Length of every part but the last, in bytes.
+    pub part_bytes: u64,
+}
+
+/// A part that the store confirmed with the checksum we computed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredPart {
+    pub bytes: u64,
+    pub etag: ETag,
+    pub crc64: u64,
+}
+
+/// Names an upload that may still have to be aborted, wherever it is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OpenUpload {
+    pub endpoint: String,
+    pub bucket: Bucket,
+    pub key: Key,
+    pub upload_id: UploadId,
+}
+
+/// All that is known of one transfer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Checkpoint {
+    pub binding: Binding,
+    pub upload_id: Option<UploadId>,
+    /// Confirmed parts of that upload.
+    pub parts: BTreeMap<PartNumber, StoredPart>,
+    /// Uploads of earlier transfers at this place, not known to be aborted.
+    pub abandoned: Vec<OpenUpload>,
+}
+
+/// One fact.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Record {
+    /// The store opened this upload; it has no parts.
+    Initiated(UploadId),
+    /// The store confirmed a part.
+    PartStored(PartNumber, StoredPart),
+    /// The part must be sent again.
+    PartLost(PartNumber),
+    /// The upload does not exist any more, nor do its parts.
+    UploadGone,
+    /// This upload is not gone on with and must be aborted; if it is the current one, its parts are forgotten.
+    Abandoned(OpenUpload),
+    /// That upload is aborted, or was already gone.
+    AbandonedAborted(UploadId),
+}
+
+impl Checkpoint {
+    /// A transfer that has not begun.
+    pub fn new(binding: Binding) -> Self {
+        Self { binding, upload_id: None, parts: BTreeMap::new(), abandoned: Vec::new() }
+    }
+
+    /// Takes a fact in. Every fact may be applied again with the same result.
+    pub fn apply(&mut self, record: Record) {
+        match record {
+            Record::Initiated(id) => self.set_upload(Some(id)),
+            Record::PartStored(number, part) => drop(self.parts.insert(number, part)),
+            Record::PartLost(number) => drop(self.parts.remove(&number)),
+            Record::UploadGone => self.set_upload(None),
+            Record::Abandoned(upload) => self.abandon(upload),
+            Record::AbandonedAborted(id) => self.abandoned.retain(|open| open.upload_id != id),
+        }
+    }
+
+    /// The current upload with everything needed to abort it.
+    pub fn open_upload(&self) -> Option<OpenUpload> {
+        let Binding { endpoint, bucket, key, .. } = self.binding.clone();
+        self.upload_id.clone().map(|upload_id| OpenUpload { endpoint, bucket, key, upload_id })
+    }
+
+    fn set_upload(&mut self, id: Option<UploadId>) {
+        if self.upload_id != id {
+            self.parts.clear();
+        }
+        self.upload_id = id;
+    }
+
+    fn abandon(&mut self, upload: OpenUpload) {
+        if self.upload_id.as_ref() == Some(&upload.upload_id) {
+            self.set_upload(None);
+        }
+        if !self.abandoned.contains(&upload) {
+            self.abandoned.push(upload);
+        }
+    }
+}
+
+/// A checkpoint as it stands on the disk.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Inspection {
+    pub checkpoint: Checkpoint,
+    /// Bytes at the end that a crash tore; the next transfer ignores and removes them.
+    pub torn_bytes: u64,
+}
+
+/// Reads a checkpoint and changes nothing: no lock is taken, so a running transfer may be looked at.
+///
+/// # Errors
+/// [`CheckpointError::Unreadable`] (also if there is none), [`CheckpointError::NotOurs`],
+/// [`CheckpointError::LaterFormat`].
+pub fn read(path: &Path) -> Result<Inspection, CheckpointError> {
+    recovery::inspect(path)
+}
+
+#[cfg(test)]
+mod testing {
+    //! Values that the tests of this module share.
+
+    use super::*;
+
+    pub fn sample() -> Checkpoint {
+        let source = Fingerprint { device: 1, inode: 2, bytes: 10, mtime_ns: 1 << 90, ctime_ns: -4 };
+        let (bucket, key) = (Bucket::new("demo").unwrap(), Key::new("dir/key").unwrap());
+        let binding = Binding { source, endpoint: "https://e".into(), bucket, key, part_bytes: 8 << 20 };
+        let mut checkpoint = Checkpoint::new(binding);
+        checkpoint.apply(Record::Initiated(UploadId("first".into())));
+        checkpoint
+    }
+
+    pub fn part(n: u32) -> StoredPart {
+        StoredPart { bytes: 8 << 20, etag: ETag::new(&format!("{n:032X}")), crc64: u64::from(n) << 40 }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::testing::{part, sample};
+    use super::*;
+
+    #[test]
+    fn abandoning_the_current_upload_forgets_its_parts_and_remembers_its_name() {
+        let mut checkpoint = sample();
+        let open = checkpoint.open_upload().unwrap();
+        checkpoint.apply(Record::PartStored(PartNumber::new(1).unwrap(), part(1)));
+        checkpoint.apply(Record::Abandoned(open.clone()));
+        assert_eq!((checkpoint.upload_id.as_ref(), checkpoint.parts.len()), (None, 0));
+        assert_eq!(checkpoint.abandoned, [open.clone()]);
+        checkpoint.apply(Record::AbandonedAborted(open.upload_id));
+        assert_eq!(checkpoint.abandoned, []);
+    }
+
+    #[test]
+    fn parts_belong_to_one_upload() {
+        let mut checkpoint = sample();
+        checkpoint.apply(Record::PartStored(PartNumber::new(1).unwrap(), part(1)));
+        checkpoint.apply(Record::Initiated(UploadId("first".into())));
+        assert_eq!(checkpoint.parts.len(), 1, "the same fact again");
+        checkpoint.apply(Record::Initiated(UploadId("second".into())));
+        assert_eq!(checkpoint.parts.len(), 0);
+    }
 }

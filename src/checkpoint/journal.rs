@@ -1,0 +1,312 @@
+//! The journal: one thread that owns the log of a transfer.
+//!
+//! Records are queued, written in groups as soon as the thread is free (so that a killed process loses only what was
+//! never written) and synced at most every 50 ms, unless somebody waits: then at once. Opening recovers, binds
+//! and compacts in one atomic replace. After the first failed write every later call gives that error.
+
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::sync::{Arc, OnceLock};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+use std::{io, mem};
+
+use tokio::sync::oneshot;
+
+use super::wal::dir::{Directory, LockError};
+use super::wal::log::Log;
+use super::wal::{Storage, dir, frame};
+use super::{Binding, Checkpoint, CheckpointError, Record, record, recovery};
+
+/// Longest time that a written record waits for its sync. Losing it costs only one more listing of parts.
+const SYNC_EVERY: Duration = Duration::from_millis(50);
+
+/// What stood at the place of the checkpoint.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Found {
+    /// No upload is known.
+    Nothing,
+    /// This transfer, begun earlier.
+    Resumed,
+    /// Something else; uploads it named are in [`Checkpoint::abandoned`].
+    StartedOver { reason: String },
+}
+
+type Done = oneshot::Sender<Result<(), CheckpointError>>;
+
+enum Command {
+    Record(Vec<u8>),
+    Barrier(Done),
+    Remove(Done),
+}
+
+/// A checkpoint that is being written. Dropping it writes and syncs what is queued, which may block on the disk.
+pub struct Journal {
+    path: PathBuf,
+    /// Unbounded: a transfer has at most one record of about 50 bytes for each confirmed part.
+    commands: Option<Sender<Command>>,
+    failed: Arc<OnceLock<CheckpointError>>,
+    writer: Option<JoinHandle<()>>,
+}
+
+impl Journal {
+    /// Locks the checkpoint at `path`, recovers what stands there, binds it to this transfer and makes the result
+    /// durable. Blocks on the disk.
+    ///
+    /// A file that is not a checkpoint is renamed to `<path>.bad`, never overwritten.
+    ///
+    /// # Errors
+    /// [`CheckpointError::Busy`] if a process has it open; [`CheckpointError::NotOurs`] if what stands there is the
+    /// source itself, too large, or cannot be renamed because `<path>.bad` exists; [`CheckpointError::LaterFormat`];
+    /// [`CheckpointError::Unwritable`].
+    pub fn open(path: &Path, binding: Binding) -> Result<(Self, Checkpoint, Found), CheckpointError> {
+        let (parent, name) = split(path)?;
+        let directory = Directory::lock(parent, name).map_err(|e| lock_error(path, e))?;
+        let foreign = set_foreign_aside(&directory, path, name, &binding)?;
+        let (journal, checkpoint, found) = Self::open_on(directory, path, name, binding)?;
+        Ok((journal, checkpoint, foreign.unwrap_or(found)))
+    }
+
+    /// [`Journal::open`] on any storage; `path` is what errors call it.
+    #[doc(hidden)]
+    pub fn open_on(
+        storage: impl Storage + 'static,
+        path: &Path,
+        name: &str,
+        binding: Binding,
+    ) -> Result<(Self, Checkpoint, Found), CheckpointError> {
+        let mut log = Log::new(storage, name);
+        let unwritable = |cause| CheckpointError::Unwritable { path: path.to_owned(), cause };
+        let bytes = log.read().map_err(|cause| CheckpointError::Unreadable { path: path.to_owned(), cause })?;
+        let (checkpoint, found) =
+            recovery::resume(bytes.as_deref(), binding).map_err(|version| recovery::later_format(path, version))?;
+        log.compact(&record::encode_snapshot(&checkpoint)).map_err(unwritable)?;
+        Ok((Self::start(log, path)?, checkpoint, found))
+    }
+
+    fn start(log: Log<impl Storage + 'static>, path: &Path) -> Result<Self, CheckpointError> {
+        let failed = Arc::new(OnceLock::new());
+        let (commands, queue) = mpsc::channel();
+        let writer = Writer {
+            log,
+            path: path.to_owned(),
+            queue,
+            failed: failed.clone(),
+            unsynced_since: None,
+            frames: Vec::new(),
+        };
+        let thread = std::thread::Builder::new().name("haul-journal".into()).spawn(|| writer.run());
+        let writer =
+            thread.map_err(|cause| CheckpointError::Unwritable { path: path.to_owned(), cause: Arc::new(cause) })?;
+        Ok(Self { path: path.to_owned(), commands: Some(commands), failed, writer: Some(writer) })
+    }
+
+    /// Queues a fact. It is written soon and durable soon after; see [`Journal::barrier`].
+    ///
+    /// # Errors
+    /// The first error of the journal, if it has failed. A fact that is too long is refused and harms nothing.
+    pub fn record(&self, record: Record) -> Result<(), CheckpointError> {
+        let payload = record::encode_record(&record);
+        if payload.len() > record::RECORD_BYTES_MAX {
+            let cause = io::Error::new(io::ErrorKind::InvalidInput, format!("a record of {} bytes", payload.len()));
+            return Err(CheckpointError::Unwritable { path: self.path.clone(), cause: Arc::new(cause) });
+        }
+        self.send(Command::Record(payload))
+    }
+
+    /// Records a fact and returns when it, and every fact before it, is durable.
+    ///
+    /// # Errors
+    /// As [`Journal::record`].
+    pub async fn record_durably(&self, record: Record) -> Result<(), CheckpointError> {
+        self.record(record)?;
+        self.barrier().await
+    }
+
+    /// Returns when every fact so far is durable.
+    ///
+    /// # Errors
+    /// The first error of the journal.
+    pub async fn barrier(&self) -> Result<(), CheckpointError> {
+        self.ask(Command::Barrier).await
+    }
+
+    /// Removes the checkpoint durably, and its lock: the transfer is finished.
+    ///
+    /// # Errors
+    /// The first error of the journal; the checkpoint then stays.
+    pub async fn remove(mut self) -> Result<(), CheckpointError> {
+        let removed = self.ask(Command::Remove).await;
+        self.stop();
+        removed
+    }
+
+    async fn ask(&self, command: impl FnOnce(Done) -> Command) -> Result<(), CheckpointError> {
+        let (done, answer) = oneshot::channel();
+        self.send(command(done))?;
+        answer.await.unwrap_or_else(|_| Err(self.why_stopped()))
+    }
+
+    fn send(&self, command: Command) -> Result<(), CheckpointError> {
+        if let Some(error) = self.failed.get() {
+            return Err(error.clone());
+        }
+        let sent = self.commands.as_ref().is_some_and(|c| c.send(command).is_ok());
+        if sent { Ok(()) } else { Err(self.why_stopped()) }
+    }
+
+    fn why_stopped(&self) -> CheckpointError {
+        self.failed.get().cloned().unwrap_or_else(|| CheckpointError::Stopped { path: self.path.clone() })
+    }
+
+    fn stop(&mut self) {
+        self.commands = None;
+        if let Some(writer) = self.writer.take() {
+            let _ = writer.join();
+        }
+    }
+}
+
+impl Drop for Journal {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+/// The thread's side.
+struct Writer<S> {
+    log: Log<S>,
+    path: PathBuf,
+    queue: Receiver<Command>,
+    failed: Arc<OnceLock<CheckpointError>>,
+    unsynced_since: Option<Instant>,
+    /// Frames of the group being gathered.
+    frames: Vec<u8>,
+}
+
+impl<S: Storage> Writer<S> {
+    fn run(mut self) {
+        loop {
+            match self.next() {
+                Ok(first) => {
+                    if self.group(first) {
+                        return;
+                    }
+                }
+                Err(RecvTimeoutError::Timeout) => drop(self.sync()),
+                Err(RecvTimeoutError::Disconnected) => {
+                    let _ = self.sync();
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Waits for a command, but no longer than a written record may wait for its sync.
+    fn next(&self) -> Result<Command, RecvTimeoutError> {
+        match self.unsynced_since {
+            None => self.queue.recv().map_err(|_| RecvTimeoutError::Disconnected),
+            Some(since) => self.queue.recv_timeout(SYNC_EVERY.saturating_sub(since.elapsed())),
+        }
+    }
+
+    /// Takes everything that is queued, writes it at once and syncs if somebody waits. True when the log is removed.
+    fn group(&mut self, first: Command) -> bool {
+        let mut waiting = Vec::new();
+        let mut next = Some(first);
+        while let Some(command) = next {
+            match command {
+                Command::Record(payload) => frame::push(&mut self.frames, &payload),
+                Command::Barrier(done) => waiting.push(done),
+                Command::Remove(done) => return self.finish(waiting, done),
+            }
+            next = self.queue.try_recv().ok();
+        }
+        let overdue = self.unsynced_since.is_some_and(|since| since.elapsed() >= SYNC_EVERY);
+        let mut result = self.write();
+        if !waiting.is_empty() || overdue {
+            result = result.and_then(|()| self.sync());
+        }
+        waiting.into_iter().for_each(|done| drop(done.send(result.clone())));
+        false
+    }
+
+    /// The last command: what it removes need not be written first.
+    fn finish(&mut self, waiting: Vec<Done>, done: Done) -> bool {
+        let result = self.log.remove();
+        let result = self.noted(result);
+        waiting.into_iter().chain([done]).for_each(|done| drop(done.send(result.clone())));
+        self.unsynced_since = None;
+        true
+    }
+
+    fn write(&mut self) -> Result<(), CheckpointError> {
+        if self.frames.is_empty() {
+            return self.failed.get().map_or(Ok(()), |error| Err(error.clone()));
+        }
+        let frames = mem::take(&mut self.frames);
+        let result = self.log.append(&frames);
+        self.noted(result)?;
+        self.unsynced_since.get_or_insert_with(Instant::now);
+        Ok(())
+    }
+
+    fn sync(&mut self) -> Result<(), CheckpointError> {
+        if self.unsynced_since.take().is_none() {
+            return self.failed.get().map_or(Ok(()), |error| Err(error.clone()));
+        }
+        let result = self.log.sync();
+        self.noted(result)
+    }
+
+    /// Keeps the first error for every later caller.
+    fn noted(&self, result: Result<(), Arc<io::Error>>) -> Result<(), CheckpointError> {
+        result.map_err(|cause| {
+            self.failed.get_or_init(|| CheckpointError::Unwritable { path: self.path.clone(), cause }).clone()
+        })
+    }
+}
+
+fn split(path: &Path) -> Result<(&Path, &str), CheckpointError> {
+    let name = path.file_name().and_then(|name| name.to_str()).ok_or_else(|| CheckpointError::Unwritable {
+        path: path.to_owned(),
+        cause: Arc::new(io::Error::new(io::ErrorKind::InvalidInput, "it has no file name in UTF-8")),
+    })?;
+    let parent = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    Ok((parent, name))
+}
+
+fn lock_error(path: &Path, error: LockError) -> CheckpointError {
+    let path = path.to_owned();
+    match error {
+        LockError::Held { pid } => CheckpointError::Busy { path, pid },
+        LockError::Io(cause) => CheckpointError::Unwritable { path, cause: Arc::new(cause) },
+    }
+}
+
+/// Moves a file that is not ours out of the way; a user may have named a precious one by mistake.
+fn set_foreign_aside(
+    directory: &Directory,
+    path: &Path,
+    name: &str,
+    binding: &Binding,
+) -> Result<Option<Found>, CheckpointError> {
+    let not_ours = |why: String| CheckpointError::NotOurs { path: path.to_owned(), why };
+    let head = dir::head(path, recovery::HEAD_BYTES as u64)
+        .map_err(|cause| CheckpointError::Unwritable { path: path.to_owned(), cause: Arc::new(cause) })?;
+    let Some(head) = head.filter(|head| head.bytes > 0) else { return Ok(None) };
+    if (head.device, head.inode) == (binding.source.device, binding.source.inode) {
+        return Err(not_ours("it is the file to upload".to_owned()));
+    }
+    if head.bytes > recovery::FILE_BYTES_MAX {
+        return Err(not_ours(format!("it has {} bytes", head.bytes)));
+    }
+    if recovery::has_magic(&head.first) {
+        return Ok(None);
+    }
+    let aside = format!("{name}.bad");
+    directory
+        .set_aside(name, &aside)
+        .map_err(|cause| not_ours(format!("and cannot be renamed to {aside}: {cause}")))?;
+    Ok(Some(Found::StartedOver { reason: format!("what stood there is not a checkpoint of haul; it is now {aside}") }))
+}

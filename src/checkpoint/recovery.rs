@@ -1,0 +1,195 @@
+//! From the bytes of a log to the checkpoint of this transfer: what is readable, and whether it belongs here.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use super::journal::Found;
+use super::record::{self, NotDecoded};
+use super::wal::{dir, frame};
+use super::{Binding, Checkpoint, CheckpointError, Inspection};
+use crate::model::object::Fingerprint;
+
+/// Largest file that is taken for a checkpoint, in bytes: a log of 10,000 parts has 0.5 MiB.
+pub const FILE_BYTES_MAX: u64 = 64 << 20;
+
+/// Bytes from which a log is known by its magic.
+pub const HEAD_BYTES: usize = frame::HEADER_BYTES + record::MAGIC.len();
+
+/// Whether a file that begins so was meant to be a checkpoint, be it damaged or not.
+pub fn has_magic(head: &[u8]) -> bool {
+    head.get(frame::HEADER_BYTES..HEAD_BYTES) == Some(record::MAGIC.as_slice())
+}
+
+/// Folds a log: the snapshot, then every record of the valid prefix.
+pub fn fold(bytes: &[u8]) -> Result<Inspection, NotDecoded> {
+    if !has_magic(bytes) {
+        return Err(NotDecoded::Foreign);
+    }
+    let (payloads, valid) = frame::scan(bytes);
+    let (snapshot, records) = payloads.split_first().ok_or(NotDecoded::Damaged)?;
+    let mut checkpoint = record::decode_snapshot(snapshot)?;
+    let mut used = frame::HEADER_BYTES + snapshot.len();
+    for payload in records {
+        let Some(record) = record::decode_record(payload) else { break };
+        checkpoint.apply(record);
+        used += frame::HEADER_BYTES + payload.len();
+    }
+    debug_assert!(used <= valid);
+    Ok(Inspection { checkpoint, torn_bytes: (bytes.len() - used) as u64 })
+}
+
+/// The checkpoint to go on with, given what stands at its place.
+///
+/// # Errors
+/// The version of a log that a later program wrote.
+pub fn resume(bytes: Option<&[u8]>, binding: Binding) -> Result<(Checkpoint, Found), u32> {
+    let Some(bytes) = bytes.filter(|b| !b.is_empty()) else { return Ok((Checkpoint::new(binding), Found::Nothing)) };
+    let started_over = |why: &str| Found::StartedOver { reason: why.to_owned() };
+    match fold(bytes) {
+        Ok(Inspection { checkpoint, .. }) => Ok(bind(checkpoint, binding)),
+        Err(NotDecoded::Version(version)) => Err(version),
+        Err(NotDecoded::Foreign) => {
+            Ok((Checkpoint::new(binding), started_over("what stood there is not a checkpoint of haul")))
+        }
+        Err(NotDecoded::Damaged) => Ok((Checkpoint::new(binding), started_over("the checkpoint is damaged"))),
+    }
+}
+
+/// Keeps `old` if it belongs to `binding`, else a new one that remembers every upload of the old one.
+fn bind(old: Checkpoint, binding: Binding) -> (Checkpoint, Found) {
+    let Some(reason) = difference(&old.binding, &binding) else {
+        // Nothing but a binding is what a run leaves that was stopped before the store answered.
+        let known = old.upload_id.is_some() || !old.abandoned.is_empty();
+        return (old, if known { Found::Resumed } else { Found::Nothing });
+    };
+    let mut new = Checkpoint::new(binding);
+    let current = old.open_upload();
+    new.abandoned = old.abandoned;
+    new.abandoned.extend(current);
+    (new, Found::StartedOver { reason })
+}
+
+/// Says why a checkpoint of `old` is not one of `new`, or `None` if it is.
+fn difference(old: &Binding, new: &Binding) -> Option<String> {
+    let place = |b: &Binding| (b.endpoint.clone(), b.bucket.clone(), b.key.clone());
+    if (&old.bucket, &old.key) != (&new.bucket, &new.key) {
+        return Some(format!("the checkpoint belongs to oss://{}/{}", old.bucket, old.key));
+    }
+    if place(old) != place(new) {
+        return Some(format!("the checkpoint belongs to the endpoint {}", old.endpoint));
+    }
+    if old.source != new.source {
+        return Some(file_difference(&old.source, &new.source));
+    }
+    (old.part_bytes != new.part_bytes)
+        .then(|| format!("the part size was {} bytes, it is {} now", old.part_bytes, new.part_bytes))
+}
+
+fn file_difference(old: &Fingerprint, new: &Fingerprint) -> String {
+    if old.bytes != new.bytes {
+        format!("the file changed: it was {} bytes, it is {} now", old.bytes, new.bytes)
+    } else if (old.device, old.inode) != (new.device, new.inode) {
+        "the file was replaced by another of the same length".to_owned()
+    } else if old.mtime_ns != new.mtime_ns {
+        "the file changed: it was written since".to_owned()
+    } else {
+        "the file changed: its metadata was touched since, so its content is not certain".to_owned()
+    }
+}
+
+/// See [`super::read`].
+pub fn inspect(path: &Path) -> Result<Inspection, CheckpointError> {
+    let unreadable = |cause| CheckpointError::Unreadable { path: path.to_owned(), cause: Arc::new(cause) };
+    let not_ours = |why: &str| CheckpointError::NotOurs { path: path.to_owned(), why: why.to_owned() };
+    let missing = || unreadable(std::io::ErrorKind::NotFound.into());
+    let head = dir::head(path, HEAD_BYTES as u64).map_err(unreadable)?.ok_or_else(missing)?;
+    if !has_magic(&head.first) || head.bytes > FILE_BYTES_MAX {
+        return Err(not_ours("it holds something else"));
+    }
+    let bytes = dir::read(path).map_err(unreadable)?.ok_or_else(missing)?;
+    fold(&bytes).map_err(|why| match why {
+        NotDecoded::Version(found) => later_format(path, found),
+        NotDecoded::Foreign | NotDecoded::Damaged => not_ours("its beginning is damaged"),
+    })
+}
+
+pub fn later_format(path: &Path, found: u32) -> CheckpointError {
+    CheckpointError::LaterFormat { path: path.to_owned(), found, ours: record::VERSION }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Record;
+    use super::super::testing::{part, sample};
+    use super::*;
+    use crate::model::object::{Bucket, UploadId};
+    use crate::model::part::PartNumber;
+
+    fn log_of(checkpoint: &Checkpoint) -> Vec<u8> {
+        let mut log = Vec::new();
+        frame::push(&mut log, &record::encode_snapshot(checkpoint));
+        log
+    }
+
+    fn reason_for(change: impl FnOnce(&mut Binding)) -> String {
+        let old = sample();
+        let mut binding = old.binding.clone();
+        change(&mut binding);
+        let (new, found) = resume(Some(&log_of(&old)), binding.clone()).unwrap();
+        assert_eq!((&new.binding, new.upload_id.as_ref()), (&binding, None));
+        assert_eq!(new.abandoned, [old.open_upload().unwrap()]);
+        let Found::StartedOver { reason } = found else { panic!("{found:?}") };
+        reason
+    }
+
+    #[test]
+    fn every_difference_starts_over_says_which_and_remembers_the_upload() {
+        assert!(reason_for(|b| b.source.bytes = 12).contains("it was 10 bytes, it is 12 now"));
+        assert!(reason_for(|b| b.source.inode = 9).contains("replaced"));
+        assert!(reason_for(|b| b.source.device = 9).contains("replaced"));
+        assert!(reason_for(|b| b.source.mtime_ns = 9).contains("written"));
+        assert!(reason_for(|b| b.source.ctime_ns = 9).contains("touched"));
+        assert!(reason_for(|b| b.bucket = Bucket::new("other").unwrap()).contains("oss://demo/dir/key"));
+        assert!(reason_for(|b| b.endpoint = "https://f".into()).contains("https://e"));
+        assert!(reason_for(|b| b.part_bytes = 1).contains("8388608 bytes, it is 1 now"));
+    }
+
+    #[test]
+    fn uploads_inherited_from_older_checkpoints_are_carried_on() {
+        let mut old = sample();
+        let mut older = old.open_upload().unwrap();
+        older.upload_id = UploadId("older".into());
+        old.apply(Record::Abandoned(older.clone()));
+        let mut binding = old.binding.clone();
+        binding.part_bytes += 1;
+        let (new, _) = resume(Some(&log_of(&old)), binding).unwrap();
+        assert_eq!(new.abandoned, [older, old.open_upload().unwrap()]);
+    }
+
+    #[test]
+    fn a_torn_tail_costs_only_the_tail_and_is_counted() {
+        let mut log = log_of(&sample());
+        let record = Record::PartStored(PartNumber::new(7).unwrap(), part(7));
+        frame::push(&mut log, &record::encode_record(&record));
+        let whole = log.len();
+        frame::push(&mut log, &record::encode_record(&Record::UploadGone));
+        log.truncate(whole + 3);
+        let found = fold(&log).unwrap();
+        assert_eq!((found.torn_bytes, found.checkpoint.parts.len()), (3, 1));
+    }
+
+    #[test]
+    fn damage_in_the_first_frame_starts_over() {
+        let mut log = log_of(&sample());
+        *log.last_mut().unwrap() ^= 1;
+        let (new, found) = resume(Some(&log), sample().binding).unwrap();
+        assert_eq!(new, Checkpoint::new(sample().binding));
+        assert!(matches!(found, Found::StartedOver { reason } if reason.contains("damaged")));
+    }
+
+    #[test]
+    fn an_empty_file_is_no_checkpoint_and_no_reason_to_complain() {
+        assert_eq!(resume(Some(b""), sample().binding).unwrap().1, Found::Nothing);
+        assert_eq!(resume(None, sample().binding).unwrap().1, Found::Nothing);
+    }
+}

@@ -1,0 +1,188 @@
+//! A storage that is a directory of the filesystem, locked for one file of it.
+//!
+//! The lock is on a sidecar, `<name>.lock`, because replacing a file changes its inode and a lock on the old one would
+//! guard nothing. The sidecar holds the owner's process id and is removed with the lock; one that a killed process left
+//! is taken over. All files have mode 0600.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{CWD, FlockOperation, RenameFlags, flock, renameat_with};
+
+use super::Storage;
+
+/// Why a file could not be locked.
+#[derive(Debug)]
+pub enum LockError {
+    /// Another process, or this one, holds it.
+    Held {
+        pid: Option<u32>,
+    },
+    Io(io::Error),
+}
+
+/// What stands in a directory under a name.
+pub struct Head {
+    /// The first bytes, at most as many as were asked for.
+    pub first: Vec<u8>,
+    pub bytes: u64,
+    pub device: u64,
+    pub inode: u64,
+}
+
+/// A directory, locked for one of its files.
+pub struct Directory {
+    path: PathBuf,
+    lock_path: PathBuf,
+    _lock: File,
+    appending: Option<(String, File)>,
+}
+
+impl Directory {
+    /// Locks `name` in the directory `path`.
+    ///
+    /// # Errors
+    /// [`LockError::Held`] at once if somebody else has it; [`LockError::Io`] if the sidecar cannot be made.
+    pub fn lock(path: &Path, name: &str) -> Result<Self, LockError> {
+        let lock_path = path.join(format!("{name}.lock"));
+        let lock = take_lock(&lock_path)?;
+        Ok(Self { path: path.to_owned(), lock_path, _lock: lock, appending: None })
+    }
+
+    /// Renames a file of the directory to a name that is free.
+    ///
+    /// # Errors
+    /// `AlreadyExists` if `to` is taken: nothing is ever overwritten.
+    pub fn set_aside(&self, name: &str, to: &str) -> io::Result<()> {
+        renameat_with(CWD, self.path.join(name), CWD, self.path.join(to), RenameFlags::NOREPLACE)?;
+        self.sync_directory()
+    }
+
+    fn sync_directory(&self) -> io::Result<()> {
+        File::open(&self.path)?.sync_all()
+    }
+
+    /// The file opened for appending; kept open, because every group of records appends to it.
+    fn appending(&mut self, name: &str) -> io::Result<&mut File> {
+        if self.appending.as_ref().is_none_or(|(open, _)| open != name) {
+            let file = private().append(true).create(true).open(self.path.join(name))?;
+            self.appending = Some((name.to_owned(), file));
+        }
+        Ok(&mut self.appending.as_mut().expect("set above").1)
+    }
+}
+
+impl Drop for Directory {
+    /// Removes the sidecar while the lock is still held: whoever opened it meanwhile sees that its name is gone.
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.lock_path);
+    }
+}
+
+impl Storage for Directory {
+    fn read(&mut self, name: &str) -> io::Result<Option<Vec<u8>>> {
+        read(&self.path.join(name))
+    }
+
+    fn append(&mut self, name: &str, bytes: &[u8]) -> io::Result<()> {
+        self.appending(name)?.write_all(bytes)
+    }
+
+    fn sync(&mut self, name: &str) -> io::Result<()> {
+        self.appending(name)?.sync_data()
+    }
+
+    fn replace(&mut self, name: &str, bytes: &[u8]) -> io::Result<()> {
+        self.appending = None;
+        let aside = self.path.join(format!("{name}.new"));
+        // A crash may have left one. It is removed, not truncated, so that a planted link is never followed.
+        remove_if_there(&aside)?;
+        let written = write_durably(&aside, bytes).and_then(|()| std::fs::rename(&aside, self.path.join(name)));
+        if let Err(cause) = written {
+            let _ = std::fs::remove_file(&aside);
+            return Err(cause);
+        }
+        self.sync_directory()
+    }
+
+    fn remove(&mut self, name: &str) -> io::Result<()> {
+        self.appending = None;
+        remove_if_there(&self.path.join(name))?;
+        self.sync_directory()
+    }
+}
+
+/// Reads a whole file, or `None` if there is none.
+pub fn read(path: &Path) -> io::Result<Option<Vec<u8>>> {
+    none_if_missing(std::fs::read(path))
+}
+
+/// The first `most` bytes of a file and what identifies it, or `None` if there is none.
+///
+/// # Errors
+/// `InvalidInput` for anything but a regular file, which is not opened (a pipe would block).
+pub fn head(path: &Path, most: u64) -> io::Result<Option<Head>> {
+    let Some(meta) = none_if_missing(std::fs::metadata(path))? else { return Ok(None) };
+    if !meta.is_file() {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
+    }
+    let mut first = Vec::new();
+    File::open(path)?.take(most).read_to_end(&mut first)?;
+    Ok(Some(Head { first, bytes: meta.len(), device: meta.dev(), inode: meta.ino() }))
+}
+
+fn take_lock(path: &Path) -> Result<File, LockError> {
+    loop {
+        let mut file =
+            private().read(true).write(true).create(true).truncate(false).open(path).map_err(LockError::Io)?;
+        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => {}
+            Err(rustix::io::Errno::WOULDBLOCK) => return Err(LockError::Held { pid: owner(&mut file) }),
+            Err(other) => return Err(LockError::Io(other.into())),
+        }
+        if is_still_named(&file, path).map_err(LockError::Io)? {
+            // Who holds the lock is only told to the one who is refused: not knowing it harms nothing.
+            let _ = file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id()));
+            return Ok(file);
+        }
+    }
+}
+
+/// False if the last owner removed the sidecar between our open and our lock.
+fn is_still_named(file: &File, path: &Path) -> io::Result<bool> {
+    let Some(named) = none_if_missing(std::fs::metadata(path))? else { return Ok(false) };
+    let ours = file.metadata()?;
+    Ok((named.dev(), named.ino()) == (ours.dev(), ours.ino()))
+}
+
+fn owner(file: &mut File) -> Option<u32> {
+    let mut text = String::new();
+    file.take(16).read_to_string(&mut text).ok()?;
+    text.trim().parse().ok()
+}
+
+fn private() -> OpenOptions {
+    let mut options = OpenOptions::new();
+    options.mode(0o600);
+    options
+}
+
+fn write_durably(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut file = private().write(true).create_new(true).open(path)?;
+    file.write_all(bytes)?;
+    file.sync_all()
+}
+
+fn remove_if_there(path: &Path) -> io::Result<()> {
+    none_if_missing(std::fs::remove_file(path)).map(|_| ())
+}
+
+fn none_if_missing<T>(result: io::Result<T>) -> io::Result<Option<T>> {
+    match result {
+        Ok(value) => Ok(Some(value)),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(e) => Err(e),
+    }
+}

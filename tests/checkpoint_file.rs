@@ -1,0 +1,191 @@
+//! The checkpoint on a real directory: mode, lock, litter, foreign files, places that cannot be written.
+
+use std::fs;
+use std::future::Future;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use haul::checkpoint::{self, Binding, CheckpointError, Found, Journal, Record, StoredPart};
+use haul::model::object::{Bucket, ETag, Fingerprint, Key, UploadId};
+use haul::model::part::PartNumber;
+
+fn binding(file_bytes: u64) -> Binding {
+    let source = Fingerprint { device: 1, inode: 2, bytes: file_bytes, mtime_ns: 3, ctime_ns: 4 };
+    let (bucket, key) = (Bucket::new("demo").unwrap(), Key::new("key").unwrap());
+    Binding { source, endpoint: "https://e".into(), bucket, key, part_bytes: 4 }
+}
+
+fn stored(n: u32) -> Record {
+    let part = StoredPart { bytes: 4, etag: ETag::new(&format!("{n:032X}")), crc64: u64::from(n) };
+    Record::PartStored(PartNumber::new(n).unwrap(), part)
+}
+
+fn wait<T>(future: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(future)
+}
+
+fn place() -> (tempfile::TempDir, PathBuf) {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("file.cp");
+    (dir, path)
+}
+
+fn names(dir: &Path) -> Vec<String> {
+    let mut names: Vec<_> = fs::read_dir(dir).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn a_transfer_goes_on_where_it_stopped_and_leaves_no_litter() {
+    let (dir, path) = place();
+    let (journal, _, found) = Journal::open(&path, binding(10)).unwrap();
+    assert_eq!(found, Found::Nothing);
+    wait(journal.record_durably(Record::Initiated(UploadId("id".into())))).unwrap();
+    journal.record(stored(2)).unwrap();
+    drop(journal);
+    assert_eq!(names(dir.path()), ["file.cp"]);
+
+    let (journal, checkpoint, found) = Journal::open(&path, binding(10)).unwrap();
+    assert_eq!(found, Found::Resumed);
+    assert_eq!((checkpoint.upload_id, checkpoint.parts.len()), (Some(UploadId("id".into())), 1));
+    wait(journal.remove()).unwrap();
+    assert_eq!(names(dir.path()), [""; 0]);
+}
+
+#[test]
+fn only_its_owner_may_read_it() {
+    let (dir, path) = place();
+    let (journal, ..) = Journal::open(&path, binding(10)).unwrap();
+    wait(journal.record_durably(stored(1))).unwrap();
+    for name in names(dir.path()) {
+        let mode = fs::metadata(dir.path().join(&name)).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600, "{name}");
+    }
+}
+
+#[test]
+fn a_second_opener_is_refused_and_told_by_whom() {
+    let (_dir, path) = place();
+    let first = Journal::open(&path, binding(10)).unwrap();
+    match Journal::open(&path, binding(10)).map(drop) {
+        Err(CheckpointError::Busy { pid, .. }) => assert_eq!(pid, Some(std::process::id())),
+        other => panic!("{other:?}"),
+    }
+    drop(first);
+    Journal::open(&path, binding(10)).map(drop).unwrap();
+}
+
+#[test]
+fn openers_that_race_never_both_succeed() {
+    let (_dir, path) = place();
+    let inside = std::sync::atomic::AtomicU32::new(0);
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                for _ in 0..50 {
+                    let Ok((journal, ..)) = Journal::open(&path, binding(10)) else { continue };
+                    assert_eq!(inside.fetch_add(1, std::sync::atomic::Ordering::SeqCst), 0);
+                    inside.fetch_sub(1, std::sync::atomic::Ordering::SeqCst);
+                    drop(journal);
+                }
+            });
+        }
+    });
+}
+
+#[test]
+fn the_lock_file_of_a_killed_process_is_taken_over() {
+    let (dir, path) = place();
+    fs::write(dir.path().join("file.cp.lock"), "12345\n").unwrap();
+    fs::write(dir.path().join("file.cp.new"), "half a snapsh").unwrap();
+    Journal::open(&path, binding(10)).map(drop).unwrap();
+    assert_eq!(names(dir.path()), ["file.cp"]);
+}
+
+#[test]
+fn a_file_that_is_not_ours_is_set_aside_whole() {
+    let (dir, path) = place();
+    fs::write(&path, "a precious text").unwrap();
+    let (.., found) = Journal::open(&path, binding(10)).unwrap();
+    assert!(matches!(found, Found::StartedOver { reason } if reason.contains("file.cp.bad")));
+    assert_eq!(fs::read_to_string(dir.path().join("file.cp.bad")).unwrap(), "a precious text");
+}
+
+#[test]
+fn a_file_that_cannot_be_set_aside_is_left_alone() {
+    let (dir, path) = place();
+    fs::write(&path, "a precious text").unwrap();
+    fs::write(dir.path().join("file.cp.bad"), "another").unwrap();
+    let refused = Journal::open(&path, binding(10)).map(drop).unwrap_err();
+    assert!(matches!(refused, CheckpointError::NotOurs { .. }), "{refused}");
+    assert_eq!(fs::read_to_string(&path).unwrap(), "a precious text");
+    assert_eq!(fs::read_to_string(dir.path().join("file.cp.bad")).unwrap(), "another");
+}
+
+#[test]
+fn the_source_itself_is_never_taken_for_a_checkpoint() {
+    use std::os::unix::fs::MetadataExt;
+    let (dir, path) = place();
+    fs::write(&path, "the file to upload").unwrap();
+    let meta = fs::metadata(&path).unwrap();
+    let mut binding = binding(meta.len());
+    (binding.source.device, binding.source.inode) = (meta.dev(), meta.ino());
+    let refused = Journal::open(&path, binding).map(drop).unwrap_err();
+    assert!(matches!(refused, CheckpointError::NotOurs { .. }), "{refused}");
+    assert_eq!(names(dir.path()), ["file.cp"]);
+    assert_eq!(fs::read_to_string(&path).unwrap(), "the file to upload");
+}
+
+#[test]
+fn a_later_format_is_refused_and_kept() {
+    let (_dir, path) = place();
+    let mut payload = b"haul-cp\n".to_vec();
+    payload.extend_from_slice(&7u32.to_le_bytes());
+    let mut log = Vec::new();
+    checkpoint::wal::frame::push(&mut log, &payload);
+    fs::write(&path, &log).unwrap();
+    let refused = Journal::open(&path, binding(10)).map(drop).unwrap_err();
+    assert!(matches!(refused, CheckpointError::LaterFormat { found: 7, .. }), "{refused}");
+    assert_eq!(fs::read(&path).unwrap(), log);
+}
+
+#[test]
+fn places_that_cannot_be_written_are_named() {
+    let (dir, path) = place();
+    fs::write(dir.path().join("plain"), "").unwrap();
+    fs::create_dir(&path).unwrap();
+    let places = [
+        dir.path().join("missing/file.cp"),
+        dir.path().join("plain/file.cp"),
+        path,
+        "/proc/haul.cp".into(),
+        "/".into(),
+    ];
+    for place in places {
+        let refused = Journal::open(&place, binding(10)).map(drop).unwrap_err();
+        assert!(matches!(refused, CheckpointError::Unwritable { .. }), "{refused}");
+        assert!(
+            refused.to_string().contains(&place.display().to_string()) && refused.to_string().contains("another place")
+        );
+    }
+}
+
+#[test]
+fn looking_at_a_checkpoint_changes_nothing() {
+    let (dir, path) = place();
+    assert!(matches!(checkpoint::read(&path), Err(CheckpointError::Unreadable { .. })));
+    let (journal, ..) = Journal::open(&path, binding(10)).unwrap();
+    wait(journal.record_durably(stored(1))).unwrap();
+    assert_eq!(checkpoint::read(&path).unwrap().checkpoint.parts.len(), 1, "while the transfer runs");
+    drop(journal);
+
+    let mut bytes = fs::read(&path).unwrap();
+    bytes.extend_from_slice(&[9; 5]);
+    fs::write(&path, &bytes).unwrap();
+    let seen = checkpoint::read(&path).unwrap();
+    assert_eq!((seen.torn_bytes, seen.checkpoint.parts.len()), (5, 1));
+    assert_eq!((fs::read(&path).unwrap(), names(dir.path())), (bytes, vec!["file.cp".to_owned()]));
+    fs::write(&path, "something else").unwrap();
+    assert!(matches!(checkpoint::read(&path), Err(CheckpointError::NotOurs { .. })));
+}
