@@ -39,7 +39,7 @@ fn open_10_000(path: &Path) -> Journal {
 }
 
 fn wal(c: &mut Criterion) {
-    let dir = tempfile::tempdir_in(".").unwrap();
+    let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
 
     let (journal, ..) = Journal::open(&dir.path().join("append.cp"), binding()).unwrap();

@@ -201,7 +201,7 @@ mod tests {
         checkpoint.apply(Record::PartStored(PartNumber::new(1).unwrap(), part(1)));
         checkpoint.apply(Record::Abandoned(open.clone()));
         assert_eq!((checkpoint.upload_id.as_ref(), checkpoint.parts.len()), (None, 0));
-        assert_eq!(checkpoint.abandoned, [open.clone()]);
+        assert_eq!(checkpoint.abandoned, std::slice::from_ref(&open));
         checkpoint.apply(Record::AbandonedAborted(open.upload_id));
         assert_eq!(checkpoint.abandoned, []);
     }
