@@ -2,27 +2,15 @@
 
 mod common;
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use common::meddler::{Fate, Meddler, Seen};
+use common::meddler::{Fate, Meddler, meddle};
 use common::*;
 use http::StatusCode;
 
 const KIB: usize = 1 << 10;
 const PARTS: [&str; 2] = ["--part-size", "100KiB"];
-
-/// A proxy with `rule` in front of `store`, on a runtime that ends with the test.
-fn meddle(store: SocketAddr, rule: impl Fn(&Seen) -> Fate + Send + Sync + 'static) -> (tokio::runtime::Runtime, Meddler) {
-    let runtime = tokio::runtime::Runtime::new().unwrap();
-    let meddler = runtime.block_on(Meddler::start(store, rule));
-    (runtime, meddler)
-}
-
-fn url(meddler: &Meddler) -> String {
-    format!("http://{}", meddler.address)
-}
 
 fn wrong_crc(headers: &mut http::HeaderMap) {
     headers.insert("x-oss-hash-crc64ecma", "1".parse().unwrap());
@@ -41,7 +29,7 @@ fn a_part_that_arrives_corrupted_is_sent_again_from_a_fresh_read() {
         false => Fate::Forward,
     });
     let (file, content) = random_file(scratch.path(), 350 * KIB, 1);
-    let events = put_well(&file, &url(&meddler), &PARTS);
+    let events = put_well(&file, &meddler.endpoint(), &PARTS);
     assert!(store.holds(&content));
     let part2 = named(&events, "part_done").into_iter().find(|e| e["part"] == 2).unwrap();
     assert_eq!(part2["attempts"], 3);
@@ -56,7 +44,7 @@ fn a_part_that_stays_corrupted_ends_with_6_and_keeps_the_checkpoint() {
         false => Fate::Forward,
     });
     let (file, content) = random_file(scratch.path(), 350 * KIB, 1);
-    let output = put(&file, &url(&meddler), &PARTS).output().unwrap();
+    let output = put(&file, &meddler.endpoint(), &PARTS).output().unwrap();
     assert_eq!(exit_code(&output), 6, "{}", text(&output.stderr));
     let tries = meddler.requests().iter().filter(|r| r.contains("partNumber=2")).count();
     assert_eq!(tries, 4, "the first and three fresh reads");
@@ -73,7 +61,7 @@ fn an_object_that_is_not_the_file_ends_with_6() {
         false => Fate::Forward,
     });
     let (file, _) = random_file(scratch.path(), 350 * KIB, 1);
-    let output = put(&file, &url(&meddler), &PARTS).output().unwrap();
+    let output = put(&file, &meddler.endpoint(), &PARTS).output().unwrap();
     assert_eq!(exit_code(&output), 6, "{}", text(&output.stderr));
 }
 
@@ -89,7 +77,7 @@ fn passing_errors_and_broken_connections_are_tried_again() {
         _ => Fate::Forward,
     });
     let (file, content) = random_file(scratch.path(), 350 * KIB, 1);
-    let events = put_well(&file, &url(&meddler), &PARTS);
+    let events = put_well(&file, &meddler.endpoint(), &PARTS);
     assert!(store.holds(&content));
     assert!(named(&events, "retrying").len() >= 5, "{events:?}");
 }
@@ -107,11 +95,11 @@ fn one_part_that_never_goes_through_does_not_cost_the_others() {
         }
     });
     let (file, content) = random_file(scratch.path(), 3000 * KIB, 1);
-    let first = put(&file, &url(&meddler), &[&PARTS[..], &["--parallel", "2"]].concat()).output().unwrap();
+    let first = put(&file, &meddler.endpoint(), &[&PARTS[..], &["--parallel", "2"]].concat()).output().unwrap();
     assert_eq!(exit_code(&first), 7, "{}", text(&first.stderr));
     assert_eq!(parts_sent(&json_lines(&first.stdout)).len(), 29);
     broken.store(false, Ordering::SeqCst);
-    let second = put_well(&file, &url(&meddler), &PARTS);
+    let second = put_well(&file, &meddler.endpoint(), &PARTS);
     assert_eq!(parts_sent(&second), [1].into());
     assert!(store.holds(&content));
 }
@@ -125,7 +113,7 @@ fn a_lost_answer_to_complete_is_asked_about_not_repeated_blindly() {
         false => Fate::Forward,
     });
     let (file, content) = random_file(scratch.path(), 350 * KIB, 1);
-    let events = put_well(&file, &url(&meddler), &PARTS);
+    let events = put_well(&file, &meddler.endpoint(), &PARTS);
     assert!(store.holds(&content));
     assert_eq!(events.last().unwrap()["verified"], true);
 }
@@ -141,7 +129,7 @@ fn a_run_that_ended_behind_complete_is_recognised_by_the_next() {
     });
     let (file, content) = random_file(scratch.path(), 350 * KIB, 1);
     let checkpoint = scratch.path().join("shared.cp");
-    let first = put(&file, &url(&meddler), &[&PARTS[..], &["--checkpoint", checkpoint.to_str().unwrap()]].concat());
+    let first = put(&file, &meddler.endpoint(), &[&PARTS[..], &["--checkpoint", checkpoint.to_str().unwrap()]].concat());
     // Both runs must speak of the same endpoint, so the second goes through a proxy that has turned honest.
     let output = { first }.output().unwrap();
     assert_eq!(exit_code(&output), 7, "{}", text(&output.stderr));
@@ -151,7 +139,7 @@ fn a_run_that_ended_behind_complete_is_recognised_by_the_next() {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let honest = runtime.block_on(Meddler::start_at(address, store.address(), |_| Fate::Forward));
     let events =
-        put_well(&file, &url(&honest), &[&PARTS[..], &["--checkpoint", checkpoint.to_str().unwrap()]].concat());
+        put_well(&file, &honest.endpoint(), &[&PARTS[..], &["--checkpoint", checkpoint.to_str().unwrap()]].concat());
     assert_eq!(events.last().unwrap()["parts_sent"], 0);
     assert!(!honest.requests().iter().any(|r| r.starts_with("PUT") || r.starts_with("POST")), "{:?}", honest.requests());
     assert!(!checkpoint.exists());
@@ -163,7 +151,7 @@ fn missing_checksums_are_reported() {
     let store = Served::start(scratch.path());
     let (_runtime, meddler) = meddle(store.address(), |_| Fate::Edit(no_crc));
     let (file, _) = random_file(scratch.path(), 350 * KIB, 1);
-    let events = put_well(&file, &url(&meddler), &PARTS);
+    let events = put_well(&file, &meddler.endpoint(), &PARTS);
     let done = events.last().unwrap();
     assert_eq!(done["verified"], false);
     assert_eq!(done["parts_unverified"], 4);
@@ -182,7 +170,7 @@ fn an_upload_that_the_store_forgot_is_started_over() {
         }
     });
     let (file, content) = random_file(scratch.path(), 350 * KIB, 1);
-    let first = put(&file, &url(&meddler), &PARTS).output().unwrap();
+    let first = put(&file, &meddler.endpoint(), &PARTS).output().unwrap();
     assert_eq!(exit_code(&first), 4);
     let open = store.open_uploads();
     assert_eq!(open.len(), 1);
@@ -191,7 +179,7 @@ fn an_upload_that_the_store_forgot_is_started_over() {
     let abort = haul().args(["uploads", "abort", "oss://demo/object"]).args(options).output().unwrap();
     assert!(abort.status.success(), "{}", text(&abort.stderr));
     stop.store(false, Ordering::SeqCst);
-    let events = put_well(&file, &url(&meddler), &PARTS);
+    let events = put_well(&file, &meddler.endpoint(), &PARTS);
     assert_eq!(named(&events, "started_over").len(), 1);
     assert_eq!(parts_sent(&events).len(), 4);
     assert!(store.holds(&content));
@@ -206,7 +194,7 @@ fn without_a_checkpoint_a_failed_upload_is_aborted() {
         false => Fate::Forward,
     });
     let (file, _) = random_file(scratch.path(), 350 * KIB, 1);
-    let output = put(&file, &url(&meddler), &[&PARTS[..], &["--no-checkpoint"]].concat()).output().unwrap();
+    let output = put(&file, &meddler.endpoint(), &[&PARTS[..], &["--no-checkpoint"]].concat()).output().unwrap();
     assert_eq!(exit_code(&output), 4);
     assert_eq!(store.open_uploads().len(), 0);
     assert!(!file.with_added_extension("cp").exists());

@@ -28,6 +28,8 @@ pub enum Fate {
     Hangup,
     /// The store does what was asked; the answer is lost.
     LoseAnswer,
+    /// Nothing happens any more.
+    Hang,
 }
 
 /// A request, as the rule sees it.
@@ -54,6 +56,16 @@ impl Seen<'_> {
 }
 
 type Rule = dyn Fn(&Seen) -> Fate + Send + Sync;
+
+/// A proxy with `rule` in front of `store`, on a runtime of its own.
+pub fn meddle(
+    store: SocketAddr,
+    rule: impl Fn(&Seen) -> Fate + Send + Sync + 'static,
+) -> (tokio::runtime::Runtime, Meddler) {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let meddler = runtime.block_on(Meddler::start(store, rule));
+    (runtime, meddler)
+}
 
 /// The running proxy; ends with the runtime it was started on.
 pub struct Meddler {
@@ -88,6 +100,10 @@ impl Meddler {
             }
         });
         Self { address, log }
+    }
+
+    pub fn endpoint(&self) -> String {
+        format!("http://{}", self.address)
     }
 
     /// `METHOD target` of every request so far.
@@ -128,6 +144,7 @@ async fn meddle(
             Ok(Response::builder().status(status).body(Full::from(body)).unwrap())
         }
         Fate::Hangup => Err(broken()),
+        Fate::Hang => std::future::pending().await,
         Fate::LoseAnswer => {
             forward(store, request).await?;
             Err(broken())

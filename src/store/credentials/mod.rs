@@ -1,8 +1,11 @@
-//! Who asks.
+//! Who asks: an access key, and where it may come from.
 
 use std::fmt;
 
 use zeroize::Zeroizing;
+
+pub mod environment;
+pub mod ossutil;
 
 /// An access key. The secret and the token are wiped from memory when dropped and never shown.
 #[derive(Clone)]
@@ -13,8 +16,88 @@ pub struct Credentials {
     pub session_token: Option<Zeroizing<String>>,
 }
 
+impl Credentials {
+    /// A key without token.
+    pub fn new(access_key_id: impl Into<String>, access_key_secret: impl Into<String>) -> Self {
+        Self {
+            access_key_id: access_key_id.into(),
+            access_key_secret: Zeroizing::new(access_key_secret.into()),
+            session_token: None,
+        }
+    }
+
+    /// Checks that an HTTP header can carry id and token.
+    ///
+    /// # Errors
+    /// [`CredentialsError::Unprintable`] if not; the value is not shown.
+    pub fn checked(self) -> Result<Self, CredentialsError> {
+        let carried = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_graphic());
+        if !carried(&self.access_key_id) {
+            return Err(CredentialsError::Unprintable("access key id"));
+        }
+        if self.session_token.as_ref().is_some_and(|token| !carried(token)) {
+            return Err(CredentialsError::Unprintable("session token"));
+        }
+        Ok(self)
+    }
+}
+
 impl fmt::Debug for Credentials {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Credentials").field("access_key_id", &self.access_key_id).finish_non_exhaustive()
+    }
+}
+
+/// Why a source of credentials gives none. Never carries a secret.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum CredentialsError {
+    /// Set the missing one, or unset the other.
+    #[error("{found} is set but {missing} is not")]
+    Half { found: String, missing: String },
+    /// Give it without blanks and line breaks.
+    #[error("the {0} holds characters that an HTTP header cannot carry")]
+    Unprintable(&'static str),
+    /// Correct the file.
+    #[error("the configuration file cannot be read: {0}")]
+    Malformed(String),
+    /// Use a mode that is supported: `AK` or `StsToken`.
+    #[error("the configuration file asks for mode {0}, which is not supported: use AK or StsToken")]
+    Mode(String),
+}
+
+/// Puts id, secret and token together, where each may be missing.
+fn assemble(
+    [id, secret]: [(&str, Option<String>); 2],
+    token: Option<String>,
+) -> Result<Option<Credentials>, CredentialsError> {
+    let half = |found: &str, missing: &str| CredentialsError::Half { found: found.into(), missing: missing.into() };
+    match (id, secret) {
+        ((_, None), (_, None)) => Ok(None),
+        ((name, Some(_)), (missing, None)) | ((missing, None), (name, Some(_))) => Err(half(name, missing)),
+        ((_, Some(id)), (_, Some(secret))) => {
+            let session_token = token.map(Zeroizing::new);
+            Credentials { session_token, ..Credentials::new(id, secret) }.checked().map(Some)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn secrets_are_not_shown() {
+        let credentials = Credentials {
+            session_token: Some(Zeroizing::new("canary-token".into())),
+            ..Credentials::new("id", "canary-secret")
+        };
+        assert!(!format!("{credentials:?} {credentials:#?}").contains("canary"));
+    }
+
+    #[test]
+    fn an_id_that_no_header_can_carry_is_refused_without_showing_it() {
+        let error = Credentials::new("id\r\nx: y", "s").checked().unwrap_err();
+        assert!(!error.to_string().contains("x: y"));
     }
 }

@@ -1,0 +1,212 @@
+//! What a refusal of OSS means (specification, section 5).
+
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use http::{Response, StatusCode};
+use serde::Deserialize;
+
+use crate::model::retry::{Fault, FaultKind};
+use crate::store::xml;
+
+/// How much of an answer that is not XML is shown, in characters.
+const SHOWN_MAX: usize = 200;
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Document {
+    code: Option<String>,
+    message: Option<String>,
+    request_id: Option<String>,
+    #[serde(rename = "EC")]
+    ec: Option<String>,
+    endpoint: Option<String>,
+}
+
+/// The fault of an answer whose status is not a success.
+pub fn fault(response: &Response<Bytes>) -> Fault {
+    let header = |name: &str| response.headers().get(name).and_then(|v| v.to_str().ok());
+    // The answer to HEAD has no body: the document is in a header.
+    let in_header = header("x-oss-err").and_then(|text| STANDARD.decode(text).ok());
+    let body = in_header.as_deref().unwrap_or(response.body());
+    let document: Document = xml::read(body).unwrap_or_default();
+    let status = response.status();
+    let ec = document.ec.or_else(|| header("x-oss-ec").map(str::to_owned));
+    let code = document.code.filter(|code| !code.is_empty());
+    Fault {
+        kind: kind(status, code.as_deref(), in_header.is_some() || !body.is_empty()),
+        status: Some(status.as_u16()),
+        message: message(status, code.as_deref(), document.message, document.endpoint.as_deref(), ec.as_deref(), body),
+        request_id: document.request_id.or_else(|| header("x-oss-request-id").map(str::to_owned)),
+        ec,
+        wait: wait(response),
+        code,
+    }
+}
+
+/// The fault in an answer that has a success for its status and an error for its body, if that is what it is.
+pub fn fault_in_success(body: &[u8]) -> Option<Fault> {
+    let document: Document = xml::read(body).ok()?;
+    let code = document.code?;
+    let status = StatusCode::INTERNAL_SERVER_ERROR;
+    Some(Fault {
+        kind: kind(status, Some(&code), true),
+        message: document.message.unwrap_or_default(),
+        code: Some(code),
+        request_id: document.request_id,
+        ec: document.ec,
+        ..Fault::new(FaultKind::Server, "")
+    })
+}
+
+/// Named by code first, since one status has many meanings; by status where the code says no more.
+fn kind(status: StatusCode, code: Option<&str>, _has_document: bool) -> FaultKind {
+    match code.unwrap_or_default() {
+        "RequestTimeout" | "BadRequest" => FaultKind::Server,
+        "InvalidDigest" => FaultKind::Corrupted,
+        "RequestTimeTooSkewed" => FaultKind::ClockSkew,
+        "NoSuchUpload" => FaultKind::NoSuchUpload,
+        "InvalidObjectState" | "SecondLevelDomainForbidden" | "NotImplemented" => FaultKind::Refused,
+        "QpsLimitExceeded" => FaultKind::Throttled,
+        code if status == StatusCode::SERVICE_UNAVAILABLE && code.ends_with("LimitExceeded") => FaultKind::Throttled,
+        _ => kind_of_status(status),
+    }
+}
+
+fn kind_of_status(status: StatusCode) -> FaultKind {
+    match status {
+        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => FaultKind::Credentials,
+        StatusCode::NOT_FOUND => FaultKind::NotFound,
+        StatusCode::REQUEST_TIMEOUT => FaultKind::Server,
+        StatusCode::CONFLICT | StatusCode::PRECONDITION_FAILED => FaultKind::Conflict,
+        StatusCode::TOO_MANY_REQUESTS => FaultKind::Throttled,
+        StatusCode::NOT_IMPLEMENTED => FaultKind::Refused,
+        status if status.is_server_error() => FaultKind::Server,
+        _ => FaultKind::Refused,
+    }
+}
+
+/// How long the store asks us to wait: milliseconds of its own header, or the seconds of `Retry-After`.
+fn wait(response: &Response<Bytes>) -> Option<Duration> {
+    let number = |name: &str| response.headers().get(name)?.to_str().ok()?.trim().parse::<u64>().ok();
+    number("x-oss-qos-delay-time").map(Duration::from_millis).or_else(|| number("retry-after").map(Duration::from_secs))
+}
+
+fn message(
+    status: StatusCode,
+    code: Option<&str>,
+    said: Option<String>,
+    endpoint: Option<&str>,
+    ec: Option<&str>,
+    body: &[u8],
+) -> String {
+    let reason = status.canonical_reason().unwrap_or("refused");
+    let mut text = match said.filter(|said| !said.is_empty()) {
+        Some(said) => shown(&said),
+        None if code.is_some() || body.is_empty() => reason.to_owned(),
+        None => format!("{reason}: {}", shown(&String::from_utf8_lossy(&body[..body.len().min(4 * SHOWN_MAX)]))),
+    };
+    if let Some(endpoint) = endpoint {
+        text += &format!("; use the endpoint {}", shown(endpoint));
+    }
+    if status.is_redirection() {
+        text += "; redirects are not followed: use the endpoint of the bucket's region";
+    }
+    if let Some(hint) = hint(code, ec) {
+        text += "; ";
+        text += hint;
+    }
+    text
+}
+
+fn hint(code: Option<&str>, ec: Option<&str>) -> Option<&'static str> {
+    match (code?, ec) {
+        ("SignatureDoesNotMatch", _) => Some("the secret is not the one of this key id, or a proxy changes requests"),
+        ("InvalidAccessKeyId", _) => Some("the key id is unknown to this endpoint, or disabled"),
+        ("SecurityTokenExpired", _) | (_, Some("0002-00000007")) => Some("the session token has expired: get a new one"),
+        ("RequestTimeTooSkewed", _) => Some("the clock of this machine is off by more than 15 minutes: set it right"),
+        ("SecondLevelDomainForbidden", _) => Some("this endpoint wants the bucket in the host name: virtual addressing"),
+        (_, Some("0002-00000080")) => Some("this account may not use version 1 signatures: use version 4"),
+        _ => None,
+    }
+}
+
+/// One short line without control characters.
+fn shown(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(SHOWN_MAX).collect::<String>().trim().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Value;
+
+    use super::*;
+
+    fn answer(status: u16, headers: &[(&str, &str)], body: &str) -> Fault {
+        let mut response = Response::builder().status(status);
+        for (name, value) in headers {
+            response = response.header(*name, *value);
+        }
+        fault(&response.body(Bytes::copy_from_slice(body.as_bytes())).unwrap())
+    }
+
+    fn document(code: &str) -> String {
+        format!("<?xml version=\"1.0\"?><Error><Code>{code}</Code><Message>m</Message><RequestId>R</RequestId></Error>")
+    }
+
+    #[test]
+    fn every_code_of_errors_json_is_tried_again_where_it_is_recommended_and_nowhere_else() {
+        let file: Value = serde_json::from_str(include_str!("../../../tests/vectors/errors.json")).unwrap();
+        for row in file["errors"].as_array().unwrap() {
+            let (code, status) = (row["code"].as_str().unwrap(), row["http_status"].as_u64().unwrap() as u16);
+            if status < 300 {
+                continue;
+            }
+            let fault = answer(status, &[], &document(code));
+            let recommended = row["retry_recommended"].as_str().unwrap().starts_with("yes");
+            assert_eq!(fault.kind.is_passing(), recommended, "{code}");
+            assert_eq!(fault.code.as_deref(), Some(code));
+            assert_eq!(fault.request_id.as_deref(), Some("R"));
+        }
+    }
+
+    #[test]
+    fn kinds_tell_what_to_do() {
+        let kind = |status, code| answer(status, &[], &document(code)).kind;
+        assert_eq!(kind(403, "AccessDenied"), FaultKind::Credentials);
+        assert_eq!(kind(404, "NoSuchUpload"), FaultKind::NoSuchUpload);
+        assert_eq!(kind(404, "NoSuchBucket"), FaultKind::NotFound);
+        assert_eq!(kind(409, "FileAlreadyExists"), FaultKind::Conflict);
+        assert_eq!(kind(503, "UploadTrafficRateLimitExceeded"), FaultKind::Throttled);
+        assert_eq!(kind(400, "InvalidDigest"), FaultKind::Corrupted);
+    }
+
+    #[test]
+    fn a_refused_head_is_read_from_its_header() {
+        let encoded = STANDARD.encode(document("NoSuchKey"));
+        let fault = answer(404, &[("x-oss-err", &encoded)], "");
+        assert_eq!((fault.code.as_deref(), fault.kind), (Some("NoSuchKey"), FaultKind::NotFound));
+    }
+
+    #[test]
+    fn the_wait_that_the_store_asks_for_is_read() {
+        assert_eq!(answer(503, &[("x-oss-qos-delay-time", "150")], "").wait, Some(Duration::from_millis(150)));
+        assert_eq!(answer(503, &[("retry-after", "2")], "").wait, Some(Duration::from_secs(2)));
+        assert_eq!(answer(503, &[("retry-after", "soon")], "").wait, None);
+    }
+
+    #[test]
+    fn what_is_not_a_document_is_shown_short_and_clean() {
+        let fault = answer(502, &[], &format!("<html>\x07{}", "x".repeat(5000)));
+        assert_eq!(fault.kind, FaultKind::Server);
+        assert!(fault.message.len() < 300 && !fault.message.contains('\x07'), "{}", fault.message);
+    }
+
+    #[test]
+    fn what_was_signed_is_not_repeated() {
+        let body = "<Error><Code>SignatureDoesNotMatch</Code><Message>no</Message><StringToSign>canary</StringToSign></Error>";
+        assert!(!answer(403, &[], body).to_string().contains("canary"));
+    }
+}

@@ -1,0 +1,223 @@
+//! What only OSS does so: addresses, header names, signatures, errors.
+
+use std::time::SystemTime;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use http::header::{CONTENT_LENGTH, HeaderName};
+use http::{HeaderMap, HeaderValue, Request, Response};
+
+use super::credentials::Credentials;
+use super::{Call, Dialect, Marks, Stage};
+use crate::model::object::Key;
+use crate::model::part::Limits;
+use crate::model::retry::Fault;
+use crate::model::settings::{ClientSettings, ObjectOptions, Signature};
+
+pub mod address;
+pub mod encode;
+pub mod errors;
+pub mod sign_v1;
+pub mod sign_v4;
+
+use address::{Address, AddressError};
+
+const METADATA_PREFIX: &str = "x-oss-meta-";
+
+/// An OSS endpoint.
+pub struct Oss {
+    address: Address,
+    signature: Signature,
+}
+
+impl Oss {
+    /// # Errors
+    /// See [`AddressError`].
+    pub fn new(settings: &ClientSettings) -> Result<Self, AddressError> {
+        Ok(Self { address: Address::new(settings)?, signature: settings.signature })
+    }
+
+    /// `scheme://host[:port]`.
+    pub fn endpoint(&self) -> String {
+        self.address.endpoint()
+    }
+
+    fn sign(&self, call: &Call<'_>, headers: &mut HeaderMap, credentials: &Credentials, at: SystemTime) {
+        let (bucket, key) = (call.bucket.as_str(), call.key.map(Key::as_str).unwrap_or_default());
+        let request = ToSign { method: call.method.as_str(), bucket, key, query: &call.query };
+        match self.signature {
+            Signature::V1 => sign_v1::sign(&request, headers, credentials, at),
+            Signature::V4 => sign_v4::sign(&request, headers, credentials, at, &self.address.scope()),
+        }
+    }
+}
+
+/// What both signatures cover besides headers.
+pub struct ToSign<'a, N: AsRef<str>> {
+    pub method: &'a str,
+    pub bucket: &'a str,
+    /// Empty for the bucket itself.
+    pub key: &'a str,
+    pub query: &'a [(N, String)],
+}
+
+/// Sets a header whose value is known to be legal: checked by [`super::options`] or made here.
+fn set(headers: &mut HeaderMap, name: impl AsRef<str>, value: &str) {
+    let name = HeaderName::from_bytes(name.as_ref().as_bytes());
+    if let (Ok(name), Ok(value)) = (name, HeaderValue::from_str(value)) {
+        headers.insert(name, value);
+    }
+}
+
+impl Dialect for Oss {
+    fn limits(&self) -> Limits {
+        Limits::OSS
+    }
+
+    fn describe(&self, options: &ObjectOptions, key: &Key, stage: Stage, headers: &mut HeaderMap) {
+        if matches!(stage, Stage::Put | Stage::Initiate) {
+            describe_content(options, key, headers);
+            describe_storage(options, headers);
+        }
+        if matches!(stage, Stage::Put | Stage::Complete) {
+            describe_arrival(options, headers);
+        }
+        if stage != Stage::UploadPart && options.forbid_overwrite {
+            set(headers, "x-oss-forbid-overwrite", "true");
+        }
+        if let (Stage::Put | Stage::UploadPart, Some(limit)) = (stage, options.traffic_limit) {
+            set(headers, "x-oss-traffic-limit", &limit.to_string());
+        }
+    }
+
+    fn marks(&self, headers: &HeaderMap) -> Marks {
+        let text = |name: &str| headers.get(name).and_then(|v| v.to_str().ok()).map(str::to_owned);
+        let metadata = headers.iter().filter_map(|(name, value)| {
+            let name = name.as_str().strip_prefix(METADATA_PREFIX)?;
+            Some((name.to_owned(), String::from_utf8_lossy(value.as_bytes()).into_owned()))
+        });
+        let mut metadata: Vec<_> = metadata.collect();
+        metadata.sort();
+        Marks {
+            request_id: text("x-oss-request-id"),
+            version_id: text("x-oss-version-id"),
+            crc64: text("x-oss-hash-crc64ecma").and_then(|text| text.trim().parse().ok()),
+            object_type: text("x-oss-object-type"),
+            storage_class: text("x-oss-storage-class"),
+            metadata,
+        }
+    }
+
+    fn fault(&self, response: &Response<Bytes>) -> Fault {
+        errors::fault(response)
+    }
+
+    fn request(&self, mut call: Call<'_>, credentials: Option<&Credentials>, at: SystemTime) -> Request<Bytes> {
+        let mut headers = std::mem::take(&mut call.headers);
+        if !call.body.is_empty() {
+            headers.insert(CONTENT_LENGTH, HeaderValue::from(call.body.len()));
+        }
+        if let Some(credentials) = credentials {
+            self.sign(&call, &mut headers, credentials, at);
+        }
+        let mut request = Request::new(call.body.clone());
+        *request.method_mut() = call.method.clone();
+        *request.uri_mut() = self.address.uri(&call);
+        *request.headers_mut() = headers;
+        request
+    }
+}
+
+/// Content type and the headers that an HTTP client will see.
+fn describe_content(options: &ObjectOptions, key: &Key, headers: &mut HeaderMap) {
+    let guessed = || mime_guess::from_path(key.as_str()).first_raw().unwrap_or("application/octet-stream");
+    set(headers, "content-type", options.content_type.as_deref().unwrap_or_else(guessed));
+    let texts = [
+        ("cache-control", &options.cache_control),
+        ("content-disposition", &options.content_disposition),
+        ("content-encoding", &options.content_encoding),
+    ];
+    for (name, text) in texts {
+        if let Some(text) = text {
+            set(headers, name, text);
+        }
+    }
+    for (name, value) in &options.metadata {
+        set(headers, format!("{METADATA_PREFIX}{}", name.to_ascii_lowercase()), value);
+    }
+}
+
+/// How the object is kept.
+fn describe_storage(options: &ObjectOptions, headers: &mut HeaderMap) {
+    let texts = [
+        ("x-oss-storage-class", &options.storage_class),
+        ("x-oss-server-side-encryption", &options.sse),
+        ("x-oss-server-side-encryption-key-id", &options.sse_key_id),
+    ];
+    for (name, text) in texts {
+        if let Some(text) = text {
+            set(headers, name, text);
+        }
+    }
+    if !options.tags.is_empty() {
+        let pair = |(name, value): &(String, String)| format!("{}={}", encode::all(name), encode::all(value));
+        set(headers, "x-oss-tagging", &options.tags.iter().map(pair).collect::<Vec<_>>().join("&"));
+    }
+}
+
+/// What happens when the object comes into being.
+fn describe_arrival(options: &ObjectOptions, headers: &mut HeaderMap) {
+    if let Some(acl) = &options.acl {
+        set(headers, "x-oss-object-acl", acl);
+    }
+    for (name, json) in [("x-oss-callback", &options.callback), ("x-oss-callback-var", &options.callback_var)] {
+        if let Some(json) = json {
+            set(headers, name, &STANDARD.encode(json));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(stage: Stage) -> HeaderMap {
+        let text = |t: &str| Some(t.to_owned());
+        let options = ObjectOptions {
+            acl: text("private"),
+            metadata: vec![("Origin".into(), "rack 7".into())],
+            tags: vec![("a b".into(), "c&d".into())],
+            forbid_overwrite: true,
+            callback: text("{}"),
+            traffic_limit: Some(819_200),
+            storage_class: text("IA"),
+            ..ObjectOptions::default()
+        };
+        let oss = Oss::new(&ClientSettings::new("oss-cn-hangzhou.aliyuncs.com")).unwrap();
+        let mut headers = HeaderMap::new();
+        oss.describe(&options, &Key::new("dir/movie.ts").unwrap(), stage, &mut headers);
+        headers
+    }
+
+    fn names(stage: Stage) -> Vec<String> {
+        let mut names: Vec<_> = headers(stage).keys().map(ToString::to_string).collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn every_header_goes_on_the_operation_that_the_specification_names() {
+        let created = ["content-type", "x-oss-forbid-overwrite", "x-oss-meta-origin", "x-oss-storage-class", "x-oss-tagging"];
+        assert_eq!(names(Stage::Initiate), created);
+        assert_eq!(names(Stage::UploadPart), ["x-oss-traffic-limit"]);
+        assert_eq!(names(Stage::Complete), ["x-oss-callback", "x-oss-forbid-overwrite", "x-oss-object-acl"]);
+        assert_eq!(names(Stage::Put).len(), 8);
+    }
+
+    #[test]
+    fn tags_are_encoded_and_callbacks_are_base64() {
+        assert_eq!(headers(Stage::Put)["x-oss-tagging"], "a%20b=c%26d");
+        assert_eq!(headers(Stage::Put)["x-oss-callback"], "e30=");
+    }
+}
