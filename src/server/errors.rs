@@ -146,7 +146,10 @@ mod tests {
             Code::SignatureDoesNotMatch,
         ] {
             let rows = table["errors"].as_array().expect("a list of errors");
-            let row = rows.iter().find(|row| row["code"] == code.name()).expect(code.name());
+            let row = rows
+                .iter()
+                .find(|row| row["code"] == code.name())
+                .unwrap_or_else(|| panic!("{} is not in the table", code.name()));
             assert_eq!(row["http_status"], code.status().as_u16(), "{}", code.name());
         }
     }
