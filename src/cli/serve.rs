@@ -157,7 +157,7 @@ fn announce(args: &ServeArgs, server: &Server) -> std::io::Result<()> {
     let url = server.url();
     let bucket = args.buckets.first().map_or("BUCKET", |bucket| bucket.as_str());
     let id = args.access_key_id.as_deref().filter(|_| !args.no_auth).unwrap_or("any");
-    let secret = if args.no_auth { "any" } else { "…" };
+    let secret = if args.no_auth { "any".to_owned() } else { format!("\"${SECRET}\"") };
     let ca = args.tls_cert.as_ref().map_or(String::new(), |path| format!(" --ca-cert {}", path.display()));
     let mut out = std::io::stdout().lock();
     writeln!(out, "listening on {url}")?;

@@ -403,3 +403,93 @@ fn remove_if_there(path: &Path) -> io::Result<()> {
         _ => Ok(()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::super::{Catalog, Checksums};
+    use super::*;
+
+    fn at(key: &str) -> Address {
+        Address { bucket: Bucket::new("demo").unwrap(), key: key.to_owned() }
+    }
+
+    fn open(root: &Path) -> Catalog {
+        let catalog = Catalog::open(Box::new(DirMedium::open(root).unwrap())).unwrap();
+        catalog.make_bucket(&Bucket::new("demo").unwrap()).unwrap();
+        catalog
+    }
+
+    fn put(catalog: &Catalog, key: &str, text: &'static str) {
+        let mut blob = catalog.blob().unwrap();
+        blob.write(Bytes::from_static(text.as_bytes())).unwrap();
+        blob.sync().unwrap();
+        let mut sums = Checksums::new(true);
+        sums.update(text.as_bytes());
+        catalog.put_object(&at(key), blob, &sums.finish(), Vec::new(), false).unwrap();
+    }
+
+    fn metas(root: &Path) -> Vec<PathBuf> {
+        entries(&root.join("buckets/demo/meta")).unwrap().into_iter().map(|(_, path)| path).collect()
+    }
+
+    #[test]
+    fn a_kill_between_the_two_files_of_an_object_leaves_the_old_version() {
+        let dir = tempfile::tempdir().unwrap();
+        put(&open(dir.path()), "k", "old");
+        let never_came = dir.path().join("buckets/demo/meta/k.12345.json");
+        fs::write(&never_came, b"{ torn").unwrap();
+        fs::write(dir.path().join("buckets/demo/meta/other.1.json"), b"").unwrap();
+        let catalog = open(dir.path());
+        assert_eq!(catalog.object(&at("k")).unwrap().bytes, 3);
+        assert_eq!(catalog.open_object(&at("k")).unwrap().1.read(0, 9).unwrap(), "old");
+        assert!(catalog.object(&at("other")).is_err());
+        assert_eq!(metas(dir.path()).len(), 1);
+    }
+
+    #[test]
+    fn overwriting_leaves_one_pair_of_files_and_deleting_none() {
+        let dir = tempfile::tempdir().unwrap();
+        let catalog = open(dir.path());
+        for text in ["one", "two", "three"] {
+            put(&catalog, "k", text);
+        }
+        assert_eq!(metas(dir.path()).len(), 1);
+        assert_eq!(fs::read(dir.path().join("buckets/demo/objects/k")).unwrap(), b"three");
+        catalog.delete_object(&at("k")).unwrap();
+        assert_eq!(metas(dir.path()).len(), 0);
+        assert_eq!(entries(&dir.path().join("incoming")).unwrap().len(), 0);
+    }
+
+    #[test]
+    fn a_file_changed_by_hand_is_not_shown_and_not_destroyed() {
+        let dir = tempfile::tempdir().unwrap();
+        put(&open(dir.path()), "k", "text");
+        let data = dir.path().join("buckets/demo/objects/k");
+        fs::write(&data, "edited").unwrap();
+        File::options().write(true).open(&data).unwrap().set_modified(UNIX_EPOCH).unwrap();
+        assert!(open(dir.path()).object(&at("k")).is_err());
+        assert_eq!(fs::read(&data).unwrap(), b"edited");
+        assert_eq!(metas(dir.path()).len(), 1);
+    }
+
+    #[test]
+    fn long_keys_with_one_beginning_have_names_of_their_own() {
+        let beginning = "x".repeat(1000);
+        assert_ne!(file_name(&format!("{beginning}a")), file_name(&format!("{beginning}b")));
+    }
+
+    proptest! {
+        #[test]
+        fn the_name_of_any_key_is_one_harmless_file_name(key in "(?s).{1,300}") {
+            let name = file_name(&key);
+            prop_assert!(name.len() <= NAME_MAX && !name.starts_with('.'));
+            prop_assert!(name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_~.%".contains(&b)), "{}", name);
+            if !name.contains("%%") {
+                let back = percent_encoding::percent_decode_str(&name).decode_utf8().unwrap();
+                prop_assert_eq!(back, key);
+            }
+        }
+    }
+}
