@@ -1,0 +1,103 @@
+//! Signature version 1: HMAC-SHA1 of a text with the raw key and the decoded sub-resources.
+//!
+//! # Source
+//! Specification, section 2.
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use hmac::Mac;
+
+use super::{Claim, Form, Sha1, bad_date, canonical_headers, header_text, hmac, malformed};
+use crate::server::errors::Failure;
+use crate::server::request::Request;
+
+/// Query parameters that are part of what is signed, beside every `x-oss-*` (section 2.4).
+#[rustfmt::skip]
+const SIGNED: &[&str] = &[
+    "acl", "append", "asyncFetch", "bucketInfo", "callback", "callback-var", "cloudboxes", "cname", "comp",
+    "continuation-token", "cors", "delete", "encryption", "endTime", "img", "inventory", "inventoryId", "lifecycle",
+    "live", "location", "logging", "metaQuery", "objectMeta", "partNumber", "policy", "position", "qos", "qosInfo",
+    "referer", "regionList", "replication", "replicationLocation", "replicationProgress", "requestPayment",
+    "resourceGroup", "response-cache-control", "response-content-disposition", "response-content-encoding",
+    "response-content-language", "response-content-type", "response-expires", "responseHeader", "restore", "rtc",
+    "security-token", "sequential", "startTime", "stat", "status", "style", "styleName", "symlink", "tagging",
+    "transferAcceleration", "udf", "udfApplication", "udfApplicationLog", "udfId", "udfImage", "udfImageDesc",
+    "udfName", "uploadId", "uploads", "versionId", "versioning", "versions", "vod", "website", "withHashContext",
+    "worm", "wormExtend", "wormId",
+];
+
+/// The parameter selects what is done, so it is signed; the dispatcher refuses those it does not know.
+pub(crate) fn is_subresource(name: &str) -> bool {
+    name.starts_with("x-oss-") || SIGNED.binary_search(&name).is_ok()
+}
+
+/// Reads `OSS ID:SIGNATURE` (`rest` is what follows `OSS `).
+pub(super) fn claim(request: &Request, rest: &str) -> Result<Claim, Failure> {
+    let (id, signature) = rest.trim().split_once(':').ok_or_else(|| malformed("there is no ':' in it."))?;
+    if id.is_empty() || signature.is_empty() {
+        return Err(malformed("the id or the signature is empty."));
+    }
+    let text = ["x-oss-date", "date"].iter().find_map(|name| request.header(name)).ok_or_else(bad_date)?;
+    let date = httpdate::parse_http_date(text.trim()).map_err(|_| bad_date())?;
+    let sign = |resource: String| string_to_sign(request, text.trim(), &resource);
+    Ok(Claim {
+        access_key_id: id.to_owned(),
+        date,
+        signature: signature.to_owned(),
+        strings_to_sign: resources(request).into_iter().map(sign).collect(),
+        canonical_request: None,
+        form: Form::V1,
+    })
+}
+
+pub(super) fn agrees(secret: &str, text: &str, signature: &str) -> bool {
+    let Ok(signature) = STANDARD.decode(signature) else { return false };
+    hmac::<Sha1>(secret.as_bytes(), text.as_bytes()).verify_slice(&signature).is_ok()
+}
+
+fn string_to_sign(request: &Request, date: &str, resource: &str) -> String {
+    let md5 = header_text(request, "content-md5");
+    let content_type = header_text(request, "content-type");
+    let headers = canonical_headers(request, |_| false);
+    format!("{}\n{md5}\n{content_type}\n{date}\n{headers}{resource}", request.method)
+}
+
+/// CanonicalizedResource. Two spellings for a bucket in the path: the C SDK leaves its slash out.
+fn resources(request: &Request) -> Vec<String> {
+    let parameters = signed_parameters(request);
+    let Some(bucket) = &request.bucket else { return vec![format!("/{parameters}")] };
+    let whole = format!("/{bucket}/{}{parameters}", request.key.as_deref().unwrap_or(""));
+    if request.key.is_none() && request.path_style {
+        vec![whole, format!("/{bucket}{parameters}")]
+    } else {
+        vec![whole]
+    }
+}
+
+/// `?name&name=value…`, sorted by name, values as they are; empty if none is signed.
+fn signed_parameters(request: &Request) -> String {
+    let mut pairs: Vec<&(String, String)> = request.query.iter().filter(|(name, _)| is_subresource(name)).collect();
+    pairs.sort();
+    let write =
+        |(name, value): &(String, String)| if value.is_empty() { name.clone() } else { format!("{name}={value}") };
+    let joined = pairs.into_iter().map(write).collect::<Vec<_>>().join("&");
+    if joined.is_empty() { joined } else { format!("?{joined}") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_signed_parameters_are_those_of_the_table() {
+        let tables: serde_json::Value =
+            serde_json::from_str(include_str!("../../../tests/vectors/tables.json")).expect("tables.json is JSON");
+        let table: Vec<&str> =
+            tables["v1_signed_subresources"].as_array().expect("a list").iter().filter_map(|v| v.as_str()).collect();
+        assert_eq!(SIGNED, table);
+        assert!(SIGNED.is_sorted(), "the search needs the order");
+        for name in tables["v1_never_signed"].as_array().expect("a list") {
+            assert!(!is_subresource(name.as_str().expect("a name")), "{name}");
+        }
+    }
+}

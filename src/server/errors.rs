@@ -1,0 +1,164 @@
+//! Refusals: error code, status, and the details the service puts beside them.
+//!
+//! # Source
+//! Format and codes: specification, sections 5.1 and 5.2, and `tests/vectors/errors.json`.
+
+use std::io;
+
+use http::StatusCode;
+
+use super::xml::Document;
+
+/// One refusal, as the client will read it.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    pub code: Code,
+    pub message: String,
+    /// Further elements of the error document, in order.
+    pub details: Vec<(&'static str, String)>,
+}
+
+impl Failure {
+    pub fn new(code: Code, message: impl Into<String>) -> Self {
+        Self { code, message: message.into(), details: Vec::new() }
+    }
+
+    /// An argument the server does not take.
+    pub fn argument(name: &str, value: &str, message: impl Into<String>) -> Self {
+        Self::new(Code::InvalidArgument, message).with("ArgumentName", name).with("ArgumentValue", value)
+    }
+
+    /// Something of the protocol that this server does not do.
+    pub fn not_implemented(what: &str) -> Self {
+        Self::new(Code::NotImplemented, format!("This server does not implement {what}."))
+    }
+
+    pub fn with(mut self, name: &'static str, value: impl Into<String>) -> Self {
+        self.details.push((name, value.into()));
+        self
+    }
+
+    /// The error document.
+    pub fn document(&self, request_id: &str, host: &str) -> String {
+        let mut xml = Document::new("Error");
+        xml.text("Code", self.code.name());
+        xml.text("Message", &self.message);
+        xml.text("RequestId", request_id);
+        xml.text("HostId", host);
+        for (name, value) in &self.details {
+            xml.text(name, value);
+        }
+        xml.text("EC", self.code.ec());
+        xml.finish()
+    }
+}
+
+impl From<io::Error> for Failure {
+    /// The details of a failing disk are for the operator's log, not for the client.
+    fn from(error: io::Error) -> Self {
+        if error.kind() == io::ErrorKind::Unsupported {
+            return Self::not_implemented("reading objects: its store keeps no bytes");
+        }
+        tracing::error!(%error, "the store failed");
+        let hint = if error.kind() == io::ErrorKind::StorageFull { " The store is full." } else { "" };
+        Self::new(Code::InternalError, format!("The store could not do this; its log says why.{hint}"))
+    }
+}
+
+macro_rules! codes {
+    ($($name:ident $status:literal $ec:literal,)*) => {
+        /// An error code of the service.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub(crate) enum Code { $($name,)* }
+
+        impl Code {
+            pub fn name(self) -> &'static str {
+                match self { $(Self::$name => stringify!($name),)* }
+            }
+
+            pub fn status(self) -> StatusCode {
+                let number: u16 = match self { $(Self::$name => $status,)* };
+                StatusCode::from_u16(number).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
+            }
+
+            /// The finer code of `x-oss-ec`; zeros where the service's is not known.
+            pub fn ec(self) -> &'static str {
+                match self { $(Self::$name => $ec,)* }
+            }
+        }
+    };
+}
+
+codes! {
+    AccessDenied 403 "0003-00000001",
+    EntityTooLarge 400 "0000-00000000",
+    EntityTooSmall 400 "0000-00000000",
+    FileAlreadyExists 409 "0026-00000002",
+    InternalError 500 "0000-00000000",
+    InvalidAccessKeyId 403 "0002-00000040",
+    InvalidArgument 400 "0042-00000216",
+    InvalidBucketName 400 "0000-00000000",
+    InvalidDigest 400 "0000-00000000",
+    InvalidObjectName 400 "0000-00000000",
+    InvalidPart 400 "0000-00000000",
+    InvalidPartOrder 400 "0000-00000000",
+    InvalidRange 416 "0000-00000000",
+    InvalidSecurityToken 403 "0002-00000008",
+    MalformedXML 400 "0016-00000608",
+    MethodNotAllowed 405 "0000-00000000",
+    MissingContentLength 411 "0017-00000101",
+    NoSuchBucket 404 "0015-00000101",
+    NoSuchKey 404 "0026-00000001",
+    NoSuchUpload 404 "0000-00000000",
+    NotImplemented 501 "0000-00000000",
+    PreconditionFailed 412 "0000-00000000",
+    RequestTimeout 400 "0000-00000000",
+    RequestTimeTooSkewed 403 "0000-00000000",
+    SignatureDoesNotMatch 403 "0000-00000000",
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_code_has_the_status_of_the_error_table() {
+        let table: serde_json::Value =
+            serde_json::from_str(include_str!("../../tests/vectors/errors.json")).expect("errors.json is JSON");
+        for code in [
+            Code::AccessDenied,
+            Code::EntityTooSmall,
+            Code::FileAlreadyExists,
+            Code::InvalidAccessKeyId,
+            Code::InvalidDigest,
+            Code::InvalidPart,
+            Code::InvalidPartOrder,
+            Code::InvalidRange,
+            Code::MalformedXML,
+            Code::MethodNotAllowed,
+            Code::MissingContentLength,
+            Code::NoSuchBucket,
+            Code::NoSuchKey,
+            Code::NoSuchUpload,
+            Code::NotImplemented,
+            Code::RequestTimeTooSkewed,
+            Code::RequestTimeout,
+            Code::SignatureDoesNotMatch,
+        ] {
+            let rows = table["errors"].as_array().expect("a list of errors");
+            let row = rows
+                .iter()
+                .find(|row| row["code"] == code.name())
+                .unwrap_or_else(|| panic!("{} is not in the table", code.name()));
+            assert_eq!(row["http_status"], code.status().as_u16(), "{}", code.name());
+        }
+    }
+
+    #[test]
+    fn the_error_document_escapes_what_the_client_sent() {
+        let failure = Failure::argument("max-parts", "<&>", "out of range");
+        let xml = failure.document("ID", "host");
+        assert!(xml.contains("<ArgumentValue>&lt;&amp;&gt;</ArgumentValue>"), "{xml}");
+        assert!(xml.contains("<EC>0042-00000216</EC>"), "{xml}");
+    }
+}

@@ -1,0 +1,392 @@
+//! What exists and the rules about it. All calls block; the medium underneath decides for how long.
+//!
+//! One object, one part and one upload are each changed by one caller at a time, so that the order on the medium is
+//! the order in the catalog. An upload that is being completed or aborted takes no more parts.
+
+use std::collections::BTreeMap;
+use std::collections::hash_map::{DefaultHasher, HashMap};
+use std::hash::{Hash, Hasher};
+use std::io;
+use std::ops::Bound;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
+use std::time::SystemTime;
+
+use super::checksums::{Sums, joined_etag};
+use super::{Address, Blob, Content, Headers, Kind, Medium, Object, StoredPart, Upload};
+use crate::model::crc64;
+use crate::model::object::{Bucket, ETag, UploadId};
+use crate::model::part::Limits;
+use crate::server::xml::ListedPart;
+
+/// Why the catalog did not do it.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Refusal {
+    #[error("no such bucket")]
+    NoSuchBucket,
+    #[error("no such key")]
+    NoSuchKey,
+    #[error("no such upload")]
+    NoSuchUpload,
+    #[error("the key exists and may not be overwritten")]
+    AlreadyExists,
+    #[error("part numbers are not strictly ascending")]
+    PartOrder,
+    #[error("part {0} is missing or has another ETag")]
+    Part(u32),
+    #[error("part {number} has only {bytes} bytes")]
+    PartTooSmall { number: u32, bytes: u64 },
+    #[error(transparent)]
+    Io(#[from] io::Error),
+}
+
+type Result<T> = std::result::Result<T, Refusal>;
+
+pub(crate) struct Catalog {
+    medium: Box<dyn Medium>,
+    buckets: RwLock<BTreeMap<Bucket, BucketState>>,
+    uploads: RwLock<HashMap<UploadId, Arc<UploadState>>>,
+    /// One of these is held while an object or part is changed, chosen by its name.
+    turns: [Mutex<()>; 64],
+}
+
+struct BucketState {
+    created: SystemTime,
+    objects: BTreeMap<String, Arc<Object>>,
+}
+
+struct UploadState {
+    upload: Upload,
+    parts: Mutex<BTreeMap<u32, StoredPart>>,
+    /// False once completed or aborted; held for reading while a part is taken in.
+    open: RwLock<bool>,
+}
+
+/// Which page of a listing.
+pub(crate) struct PageQuery {
+    pub prefix: String,
+    pub delimiter: String,
+    /// Only what comes after this, in byte order.
+    pub after: String,
+    pub max: usize,
+}
+
+/// One page: items and the prefixes that stand for many, in order.
+pub(crate) struct Page<T> {
+    pub items: Vec<T>,
+    pub prefixes: Vec<String>,
+    /// Where the next page goes on; `None` on the last.
+    pub next: Option<String>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn read<T>(lock: &RwLock<T>) -> RwLockReadGuard<'_, T> {
+    lock.read().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Catalog {
+    /// Reads what survived on the medium.
+    pub fn open(medium: Box<dyn Medium>) -> io::Result<Self> {
+        let survivors = medium.load()?;
+        let named = |object: Object| (object.key.clone(), Arc::new(object));
+        let bucket = |(name, (created, objects)): (Bucket, (SystemTime, Vec<Object>))| {
+            (name, BucketState { created, objects: objects.into_iter().map(named).collect() })
+        };
+        let upload = |(id, upload, parts)| (id, Arc::new(UploadState::new(upload, parts)));
+        Ok(Self {
+            medium,
+            buckets: RwLock::new(survivors.buckets.into_iter().map(bucket).collect()),
+            uploads: RwLock::new(survivors.uploads.into_iter().map(upload).collect()),
+            turns: std::array::from_fn(|_| Mutex::new(())),
+        })
+    }
+
+    pub fn waits(&self) -> bool {
+        self.medium.waits()
+    }
+
+    pub fn wants_md5(&self) -> bool {
+        self.medium.wants_md5()
+    }
+
+    pub fn blob(&self) -> io::Result<Box<dyn Blob>> {
+        self.medium.blob()
+    }
+
+    /// Makes the bucket unless it exists.
+    pub fn make_bucket(&self, bucket: &Bucket) -> Result<()> {
+        let _turn = self.turn(bucket);
+        if read(&self.buckets).contains_key(bucket) {
+            return Ok(());
+        }
+        let created = SystemTime::now();
+        self.medium.make_bucket(bucket, created)?;
+        let state = BucketState { created, objects: BTreeMap::new() };
+        self.buckets.write().unwrap_or_else(PoisonError::into_inner).insert(bucket.clone(), state);
+        Ok(())
+    }
+
+    /// When the bucket was made.
+    pub fn bucket(&self, bucket: &Bucket) -> Result<SystemTime> {
+        read(&self.buckets).get(bucket).map(|state| state.created).ok_or(Refusal::NoSuchBucket)
+    }
+
+    /// Stores finished bytes as an object.
+    pub fn put_object(
+        &self,
+        at: &Address,
+        blob: Box<dyn Blob>,
+        sums: &Sums,
+        headers: Headers,
+        keep: bool,
+    ) -> Result<Arc<Object>> {
+        let object = Object {
+            key: at.key.clone(),
+            bytes: sums.bytes,
+            etag: sums.etag(),
+            crc64: sums.crc64,
+            content_md5: sums.content_md5(),
+            kind: Kind::Normal,
+            headers,
+            modified: SystemTime::now(),
+        };
+        let _turn = self.turn(at);
+        self.check_overwrite(at, keep)?;
+        self.show(at, blob, object)
+    }
+
+    pub fn object(&self, at: &Address) -> Result<Arc<Object>> {
+        let buckets = read(&self.buckets);
+        let bucket = buckets.get(&at.bucket).ok_or(Refusal::NoSuchBucket)?;
+        bucket.objects.get(&at.key).cloned().ok_or(Refusal::NoSuchKey)
+    }
+
+    /// An object and its bytes, of one and the same version.
+    pub fn open_object(&self, at: &Address) -> Result<(Arc<Object>, Box<dyn Content>)> {
+        let _turn = self.turn(at);
+        let object = self.object(at)?;
+        let content = self.medium.open_object(at)?.ok_or(Refusal::NoSuchKey)?;
+        Ok((object, content))
+    }
+
+    /// Deletes the object if it exists.
+    pub fn delete_object(&self, at: &Address) -> Result<()> {
+        let _turn = self.turn(at);
+        match self.object(at) {
+            Ok(_) => self.medium.delete_object(at)?,
+            Err(Refusal::NoSuchKey) => return Ok(()),
+            Err(refusal) => return Err(refusal),
+        }
+        let mut buckets = self.buckets.write().unwrap_or_else(PoisonError::into_inner);
+        if let Some(bucket) = buckets.get_mut(&at.bucket) {
+            bucket.objects.remove(&at.key);
+        }
+        Ok(())
+    }
+
+    /// A page of the objects of a bucket, in byte order of their keys.
+    pub fn list_objects(&self, bucket: &Bucket, query: &PageQuery) -> Result<Page<Arc<Object>>> {
+        let buckets = read(&self.buckets);
+        let objects = &buckets.get(bucket).ok_or(Refusal::NoSuchBucket)?.objects;
+        let from =
+            if query.after >= query.prefix { Bound::Excluded(&query.after) } else { Bound::Included(&query.prefix) };
+        let items = objects.range::<String, _>((from, Bound::Unbounded));
+        Ok(page(items.map(|(key, object)| (key.as_str(), object.clone())), query))
+    }
+
+    pub fn begin_upload(&self, upload: Upload) -> Result<UploadId> {
+        let at = Address { bucket: upload.bucket.clone(), key: upload.key.clone() };
+        self.bucket(&at.bucket)?;
+        self.check_overwrite(&at, upload.forbid_overwrite)?;
+        let id = UploadId(format!("{:032X}", fastrand::u128(..)));
+        self.medium.begin_upload(&id, &upload)?;
+        let state = Arc::new(UploadState::new(upload, BTreeMap::new()));
+        self.uploads.write().unwrap_or_else(PoisonError::into_inner).insert(id.clone(), state);
+        Ok(id)
+    }
+
+    /// What was fixed when the upload began.
+    pub fn upload(&self, at: &Address, id: &UploadId) -> Result<Upload> {
+        Ok(self.upload_state(at, id)?.upload.clone())
+    }
+
+    /// Takes a part in place of an earlier one of that number.
+    pub fn put_part(&self, at: &Address, id: &UploadId, number: u32, blob: Box<dyn Blob>, sums: Sums) -> Result<()> {
+        let state = self.upload_state(at, id)?;
+        let open = read(&state.open);
+        if !*open {
+            return Err(Refusal::NoSuchUpload);
+        }
+        let _turn = self.turn(&(id, number));
+        let part = StoredPart { bytes: sums.bytes, sums, modified: SystemTime::now() };
+        let old = lock(&state.parts).get(&number).cloned();
+        self.medium.put_part(id, blob, (number, &part), old.as_ref().map(|old| (number, old)))?;
+        lock(&state.parts).insert(number, part);
+        Ok(())
+    }
+
+    /// Up to `max` parts with numbers above `after`, and whether there are more.
+    pub fn list_parts(
+        &self,
+        at: &Address,
+        id: &UploadId,
+        after: u32,
+        max: usize,
+    ) -> Result<(Vec<(u32, StoredPart)>, bool)> {
+        let state = self.upload_state(at, id)?;
+        let parts = lock(&state.parts);
+        let mut rest = parts.range((Bound::Excluded(after), Bound::Unbounded));
+        let taken = rest.by_ref().take(max).map(|(number, part)| (*number, part.clone())).collect();
+        Ok((taken, rest.next().is_some()))
+    }
+
+    /// All uploads of a bucket by key and id.
+    pub fn list_uploads(&self, bucket: &Bucket) -> Result<Vec<(UploadId, Upload)>> {
+        self.bucket(bucket)?;
+        let uploads = read(&self.uploads);
+        let of_bucket = uploads.iter().filter(|(_, state)| state.upload.bucket == *bucket);
+        let mut all: Vec<_> = of_bucket.map(|(id, state)| (id.clone(), state.upload.clone())).collect();
+        all.sort_by(|(a_id, a), (b_id, b)| (&a.key, a_id).cmp(&(&b.key, b_id)));
+        Ok(all)
+    }
+
+    /// Makes the object of the listed parts (`None`: of all parts), in the order of checks of section 4.14.
+    pub fn complete(
+        &self,
+        at: &Address,
+        id: &UploadId,
+        list: Option<&[ListedPart]>,
+        keep: bool,
+    ) -> Result<Arc<Object>> {
+        let state = self.upload_state(at, id)?;
+        let mut open = state.open.write().unwrap_or_else(PoisonError::into_inner);
+        if !*open {
+            return Err(Refusal::NoSuchUpload);
+        }
+        let parts = state.chosen(list)?;
+        let _turn = self.turn(at);
+        self.check_overwrite(at, keep || state.upload.forbid_overwrite)?;
+        let blob = self.medium.join(id, &parts)?;
+        let object = self.show(at, blob, joined(&state.upload, &parts))?;
+        *open = false;
+        self.forget(id)?;
+        Ok(object)
+    }
+
+    pub fn abort(&self, at: &Address, id: &UploadId) -> Result<()> {
+        let state = self.upload_state(at, id)?;
+        let mut open = state.open.write().unwrap_or_else(PoisonError::into_inner);
+        if !*open {
+            return Err(Refusal::NoSuchUpload);
+        }
+        *open = false;
+        self.forget(id)
+    }
+
+    fn forget(&self, id: &UploadId) -> Result<()> {
+        self.uploads.write().unwrap_or_else(PoisonError::into_inner).remove(id);
+        Ok(self.medium.end_upload(id)?)
+    }
+
+    fn upload_state(&self, at: &Address, id: &UploadId) -> Result<Arc<UploadState>> {
+        self.bucket(&at.bucket)?;
+        let uploads = read(&self.uploads);
+        let state = uploads.get(id).filter(|state| state.upload.bucket == at.bucket && state.upload.key == at.key);
+        state.cloned().ok_or(Refusal::NoSuchUpload)
+    }
+
+    fn check_overwrite(&self, at: &Address, keep: bool) -> Result<()> {
+        match self.object(at) {
+            Ok(_) if keep => Err(Refusal::AlreadyExists),
+            Ok(_) | Err(Refusal::NoSuchKey) => Ok(()),
+            Err(refusal) => Err(refusal),
+        }
+    }
+
+    /// First durable on the medium, then in the catalog. The caller has the turn of the object.
+    fn show(&self, at: &Address, blob: Box<dyn Blob>, mut object: Object) -> Result<Arc<Object>> {
+        object.modified = self.medium.put_object(at, blob, &object)?;
+        let object = Arc::new(object);
+        let mut buckets = self.buckets.write().unwrap_or_else(PoisonError::into_inner);
+        let bucket = buckets.get_mut(&at.bucket).ok_or(Refusal::NoSuchBucket)?;
+        bucket.objects.insert(at.key.clone(), object.clone());
+        Ok(object)
+    }
+
+    fn turn(&self, name: &impl Hash) -> MutexGuard<'_, ()> {
+        let mut hasher = DefaultHasher::new();
+        name.hash(&mut hasher);
+        lock(&self.turns[(hasher.finish() % self.turns.len() as u64) as usize])
+    }
+}
+
+impl UploadState {
+    fn new(upload: Upload, parts: BTreeMap<u32, StoredPart>) -> Self {
+        Self { upload, parts: Mutex::new(parts), open: RwLock::new(true) }
+    }
+
+    /// The parts to join, checked.
+    fn chosen(&self, list: Option<&[ListedPart]>) -> Result<Vec<(u32, StoredPart)>> {
+        let parts = lock(&self.parts);
+        let chosen = match list {
+            None => parts.iter().map(|(number, part)| (*number, part.clone())).collect(),
+            Some(list) if !list.is_sorted_by(|a, b| a.number < b.number) => return Err(Refusal::PartOrder),
+            Some(list) => list.iter().map(|listed| pick(&parts, listed)).collect::<Result<Vec<_>>>()?,
+        };
+        let small = |(_, part): &&(u32, StoredPart)| part.bytes < Limits::OSS.part_bytes_min;
+        match chosen.iter().rev().skip(1).rev().find(small) {
+            Some((number, part)) => Err(Refusal::PartTooSmall { number: *number, bytes: part.bytes }),
+            None => Ok(chosen),
+        }
+    }
+}
+
+fn pick(parts: &BTreeMap<u32, StoredPart>, listed: &ListedPart) -> Result<(u32, StoredPart)> {
+    let same = |part: &&StoredPart| ETag::new(&part.sums.etag()) == listed.etag;
+    let part = parts.get(&listed.number).filter(same).ok_or(Refusal::Part(listed.number))?;
+    Ok((listed.number, part.clone()))
+}
+
+fn joined(upload: &Upload, parts: &[(u32, StoredPart)]) -> Object {
+    Object {
+        key: upload.key.clone(),
+        bytes: parts.iter().map(|(_, part)| part.bytes).sum(),
+        etag: joined_etag(parts.iter().map(|(_, part)| &part.sums)),
+        crc64: crc64::combine_all(parts.iter().map(|(_, part)| (part.sums.crc64, part.bytes))),
+        content_md5: None,
+        kind: Kind::Multipart,
+        headers: upload.headers.clone(),
+        modified: SystemTime::now(),
+    }
+}
+
+/// Cuts one page out of items in byte order of their keys, the first not before the prefix.
+pub(crate) fn page<'a, T>(items: impl Iterator<Item = (&'a str, T)>, query: &PageQuery) -> Page<T> {
+    let mut page = Page { items: Vec::new(), prefixes: Vec::new(), next: None };
+    let mut last = String::new();
+    for (key, item) in items.take_while(|(key, _)| key.starts_with(&query.prefix)) {
+        let common = common_prefix(key, query);
+        if common.is_some_and(|common| common == query.after || page.prefixes.last().is_some_and(|p| p == common)) {
+            continue;
+        }
+        if page.items.len() + page.prefixes.len() == query.max {
+            page.next = Some(last);
+            break;
+        }
+        last = common.unwrap_or(key).to_owned();
+        match common {
+            Some(common) => page.prefixes.push(common.to_owned()),
+            None => page.items.push(item),
+        }
+    }
+    page
+}
+
+/// The key up to and with the first delimiter behind the prefix.
+fn common_prefix<'a>(key: &'a str, query: &PageQuery) -> Option<&'a str> {
+    let rest = key.get(query.prefix.len()..).filter(|_| !query.delimiter.is_empty())?;
+    let end = rest.find(&query.delimiter)? + query.prefix.len() + query.delimiter.len();
+    key.get(..end)
+}

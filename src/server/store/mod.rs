@@ -1,0 +1,147 @@
+//! Where buckets, objects and uploads are kept: a [`Catalog`] in memory that knows the rules, over a [`Medium`]
+//! that keeps the bytes.
+//!
+//! The medium makes a change durable first, then the catalog shows it: what a client was told survives, what it was
+//! not told may or may not.
+
+mod catalog;
+mod checksums;
+mod dir;
+mod memory;
+mod null;
+
+use std::collections::BTreeMap;
+use std::io;
+use std::time::SystemTime;
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use crate::model::object::{Bucket, UploadId};
+
+pub(crate) use catalog::{Catalog, PageQuery, Refusal, page};
+pub(crate) use checksums::{Checksums, Sums};
+pub(crate) use dir::DirMedium;
+pub(crate) use memory::MemoryMedium;
+pub(crate) use null::NullMedium;
+
+/// Bucket and key: where an object is. The key is not checked here; a medium must hold any text.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct Address {
+    pub bucket: Bucket,
+    pub key: String,
+}
+
+/// Headers given at creation and echoed by GET and HEAD; names in lower case.
+pub(crate) type Headers = Vec<(String, String)>;
+
+/// `Standard` unless another class was asked for.
+pub(crate) fn storage_class(headers: &Headers) -> &str {
+    headers.iter().find(|(name, _)| name == "x-oss-storage-class").map_or("Standard", |(_, class)| class)
+}
+
+/// What is known of an object.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Object {
+    pub key: String,
+    pub bytes: u64,
+    /// Without quotes.
+    pub etag: String,
+    pub crc64: u64,
+    /// Base64 of the MD5 of the content; `None` for objects joined from parts and for stores without MD5.
+    pub content_md5: Option<String>,
+    /// How it was made: `Normal` or `Multipart`.
+    pub kind: Kind,
+    pub headers: Headers,
+    pub modified: SystemTime,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Kind {
+    Normal,
+    Multipart,
+}
+
+impl Kind {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Normal => "Normal",
+            Self::Multipart => "Multipart",
+        }
+    }
+}
+
+/// What is known of a part.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct StoredPart {
+    pub bytes: u64,
+    pub sums: Sums,
+    pub modified: SystemTime,
+}
+
+/// A part with its number.
+pub(crate) type Numbered<'a> = (u32, &'a StoredPart);
+
+/// What is fixed when an upload begins.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Upload {
+    pub bucket: Bucket,
+    pub key: String,
+    pub headers: Headers,
+    pub forbid_overwrite: bool,
+    pub initiated: SystemTime,
+}
+
+/// Everything that survived, read once at start.
+#[derive(Default)]
+pub(crate) struct Survivors {
+    pub buckets: BTreeMap<Bucket, (SystemTime, Vec<Object>)>,
+    pub uploads: Vec<(UploadId, Upload, BTreeMap<u32, StoredPart>)>,
+}
+
+/// Bytes on their way in. Dropped before it was handed to its medium, it leaves nothing.
+pub(crate) trait Blob: Send {
+    fn write(&mut self, chunk: Bytes) -> io::Result<()>;
+    /// Makes the bytes durable, still under no name.
+    fn sync(&mut self) -> io::Result<()>;
+    fn into_any(self: Box<Self>) -> Box<dyn std::any::Any>;
+}
+
+/// An open object; what is read stays that of one version whatever happens to the name.
+pub(crate) trait Content: Send + Sync {
+    /// Up to `max` bytes from `at`; empty only at the end.
+    fn read(&self, at: u64, max: usize) -> io::Result<Bytes>;
+}
+
+/// Keeps bytes. The catalog never calls it twice at once for one object, part or upload.
+pub(crate) trait Medium: Send + Sync {
+    /// Calls may wait for a disk: keep them off the threads of the network.
+    fn waits(&self) -> bool;
+    /// MD5 is computed whether or not a client asks.
+    fn wants_md5(&self) -> bool;
+    fn load(&self) -> io::Result<Survivors>;
+    fn make_bucket(&self, bucket: &Bucket, created: SystemTime) -> io::Result<()>;
+    fn blob(&self) -> io::Result<Box<dyn Blob>>;
+    /// Shows `blob` as the object, in place of an older one. Answers with the time that it is known by.
+    fn put_object(&self, at: &Address, blob: Box<dyn Blob>, object: &Object) -> io::Result<SystemTime>;
+    fn open_object(&self, at: &Address) -> io::Result<Option<Box<dyn Content>>>;
+    fn delete_object(&self, at: &Address) -> io::Result<()>;
+    fn begin_upload(&self, id: &UploadId, upload: &Upload) -> io::Result<()>;
+    /// Keeps `blob` as the part, in place of the part `old` of that number.
+    fn put_part(
+        &self,
+        id: &UploadId,
+        blob: Box<dyn Blob>,
+        part: Numbered<'_>,
+        old: Option<Numbered<'_>>,
+    ) -> io::Result<()>;
+    /// The bytes of the parts in this order, as one blob. The parts stay.
+    fn join(&self, id: &UploadId, parts: &[(u32, StoredPart)]) -> io::Result<Box<dyn Blob>>;
+    /// Forgets the upload and its parts.
+    fn end_upload(&self, id: &UploadId) -> io::Result<()>;
+}
+
+/// A blob made by another medium: a mistake of the caller.
+fn foreign_blob() -> io::Error {
+    io::Error::other("the blob belongs to another store")
+}
