@@ -27,7 +27,7 @@ pub(super) struct Prepared {
 
 /// Opens the file and makes the plan. Blocks on the disk.
 pub(super) fn prepare(engine: &Engine, request: &UploadRequest) -> Result<Prepared, Error> {
-    check(request)?;
+    check(engine, request)?;
     let file = Arc::new(SourceFile::open(&request.file)?);
     let limits = engine.store.limits();
     let wanted_bytes = match request.part_size {
@@ -57,11 +57,11 @@ pub(super) fn prepare(engine: &Engine, request: &UploadRequest) -> Result<Prepar
     })
 }
 
-fn check(request: &UploadRequest) -> Result<(), Error> {
+fn check(engine: &Engine, request: &UploadRequest) -> Result<(), Error> {
     if !(1..=1024).contains(&request.parallel) {
         return Err(Error::Settings(format!("{} parts in flight are outside 1 to 1024", request.parallel)));
     }
-    request.options.validate().map_err(|e| Error::Settings(e.to_string()))
+    engine.store.check(&request.options).map_err(|e| Error::Settings(e.to_string()))
 }
 
 /// Makes the plan of an upload and sends nothing.
