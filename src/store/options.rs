@@ -37,7 +37,11 @@ pub(super) fn check(options: &ObjectOptions) -> Result<(), OptionsError> {
     for (what, text) in texts {
         printable(what, text.as_deref().unwrap_or_default())?;
     }
-    one_of("the storage class", &options.storage_class, &["Standard", "IA", "Archive", "ColdArchive", "DeepColdArchive"])?;
+    one_of(
+        "the storage class",
+        &options.storage_class,
+        &["Standard", "IA", "Archive", "ColdArchive", "DeepColdArchive"],
+    )?;
     one_of("the ACL", &options.acl, &["default", "private", "public-read", "public-read-write"])?;
     one_of("the encryption", &options.sse, &["AES256", "KMS", "SM4"])?;
     check_metadata(&options.metadata)?;
@@ -104,13 +108,28 @@ mod tests {
         let text = |t: &str| Some(t.to_owned());
         let pair = |n: &str, v: &str| vec![(n.to_owned(), v.to_owned())];
         let default = ObjectOptions::default;
-        assert!(matches!(refused(ObjectOptions { content_type: text("a\nb"), ..default() }), OptionsError::Unprintable { .. }));
-        assert!(matches!(refused(ObjectOptions { storage_class: text("standard"), ..default() }), OptionsError::Unknown { .. }));
+        assert!(matches!(
+            refused(ObjectOptions { content_type: text("a\nb"), ..default() }),
+            OptionsError::Unprintable { .. }
+        ));
+        assert!(matches!(
+            refused(ObjectOptions { storage_class: text("standard"), ..default() }),
+            OptionsError::Unknown { .. }
+        ));
         assert!(matches!(refused(ObjectOptions { acl: text("open"), ..default() }), OptionsError::Unknown { .. }));
         assert!(matches!(refused(ObjectOptions { sse: text("rot13"), ..default() }), OptionsError::Unknown { .. }));
-        assert!(matches!(refused(ObjectOptions { metadata: pair("a b", ""), ..default() }), OptionsError::MetadataName(_)));
-        assert!(matches!(refused(ObjectOptions { metadata: pair("a", "é"), ..default() }), OptionsError::Unprintable { .. }));
-        assert!(matches!(refused(ObjectOptions { tags: pair("a", &"b".repeat(257)), ..default() }), OptionsError::TooMuch { .. }));
+        assert!(matches!(
+            refused(ObjectOptions { metadata: pair("a b", ""), ..default() }),
+            OptionsError::MetadataName(_)
+        ));
+        assert!(matches!(
+            refused(ObjectOptions { metadata: pair("a", "é"), ..default() }),
+            OptionsError::Unprintable { .. }
+        ));
+        assert!(matches!(
+            refused(ObjectOptions { tags: pair("a", &"b".repeat(257)), ..default() }),
+            OptionsError::TooMuch { .. }
+        ));
         assert_eq!(refused(ObjectOptions { traffic_limit: Some(1), ..default() }), OptionsError::TrafficLimit(1));
         assert_eq!(check(&default()), Ok(()));
     }

@@ -35,7 +35,10 @@ mod tests {
         let alibaba = [("ALIBABA_CLOUD_ACCESS_KEY_ID", "b"), ("ALIBABA_CLOUD_ACCESS_KEY_SECRET", "2")];
         let oss = [("OSS_ACCESS_KEY_ID", "a"), ("OSS_ACCESS_KEY_SECRET", "1"), ("OSS_SESSION_TOKEN", "t")];
         let found = with(&[&alibaba[..], &oss[..]].concat()).unwrap().unwrap();
-        assert_eq!((found.access_key_id.as_str(), found.session_token.as_deref().map(String::as_str)), ("a", Some("t")));
+        assert_eq!(
+            (found.access_key_id.as_str(), found.session_token.as_deref().map(String::as_str)),
+            ("a", Some("t"))
+        );
         let empty = [("OSS_ACCESS_KEY_ID", ""), ("OSS_ACCESS_KEY_SECRET", "")];
         assert_eq!(with(&[&alibaba[..], &empty[..]].concat()).unwrap().unwrap().access_key_id, "b");
         assert!(with(&[]).unwrap().is_none());

@@ -47,10 +47,8 @@ struct Document {
 
 impl Complete<'_> {
     fn body(&self) -> Bytes {
-        let part = |(number, etag): &(PartNumber, ETag)| ListedPart {
-            part_number: number.get(),
-            etag: format!("\"{etag}\""),
-        };
+        let part =
+            |(number, etag): &(PartNumber, ETag)| ListedPart { part_number: number.get(), etag: format!("\"{etag}\"") };
         let list = PartList { parts: self.parts.iter().map(part).collect() };
         quick_xml::se::to_string(&list).expect("numbers and strings can be written as XML").into()
     }
@@ -96,7 +94,8 @@ mod tests {
         let store = Store::new(&ClientSettings::new("oss-cn-hangzhou.aliyuncs.com")).unwrap();
         let (bucket, key) = (Bucket::new("demo").unwrap(), Key::new("k").unwrap());
         let parts = [(PartNumber::new(1).unwrap(), ETag::new("A&B"))];
-        let operation = Complete { bucket: &bucket, key: &key, upload_id: &UploadId("u".into()), parts: &parts, options };
+        let operation =
+            Complete { bucket: &bucket, key: &key, upload_id: &UploadId("u".into()), parts: &parts, options };
         assert_eq!(
             operation.body(),
             "<CompleteMultipartUpload><Part><PartNumber>1</PartNumber><ETag>\"A&amp;B\"</ETag></Part></CompleteMultipartUpload>"

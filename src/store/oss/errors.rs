@@ -125,9 +125,13 @@ fn hint(code: Option<&str>, ec: Option<&str>) -> Option<&'static str> {
     match (code?, ec) {
         ("SignatureDoesNotMatch", _) => Some("the secret is not the one of this key id, or a proxy changes requests"),
         ("InvalidAccessKeyId", _) => Some("the key id is unknown to this endpoint, or disabled"),
-        ("SecurityTokenExpired", _) | (_, Some("0002-00000007")) => Some("the session token has expired: get a new one"),
+        ("SecurityTokenExpired", _) | (_, Some("0002-00000007")) => {
+            Some("the session token has expired: get a new one")
+        }
         ("RequestTimeTooSkewed", _) => Some("the clock of this machine is off by more than 15 minutes: set it right"),
-        ("SecondLevelDomainForbidden", _) => Some("this endpoint wants the bucket in the host name: virtual addressing"),
+        ("SecondLevelDomainForbidden", _) => {
+            Some("this endpoint wants the bucket in the host name: virtual addressing")
+        }
         (_, Some("0002-00000080")) => Some("this account may not use version 1 signatures: use version 4"),
         _ => None,
     }
@@ -206,7 +210,8 @@ mod tests {
 
     #[test]
     fn what_was_signed_is_not_repeated() {
-        let body = "<Error><Code>SignatureDoesNotMatch</Code><Message>no</Message><StringToSign>canary</StringToSign></Error>";
+        let body =
+            "<Error><Code>SignatureDoesNotMatch</Code><Message>no</Message><StringToSign>canary</StringToSign></Error>";
         assert!(!answer(403, &[], body).to_string().contains("canary"));
     }
 }

@@ -208,7 +208,8 @@ mod tests {
 
     #[test]
     fn every_header_goes_on_the_operation_that_the_specification_names() {
-        let created = ["content-type", "x-oss-forbid-overwrite", "x-oss-meta-origin", "x-oss-storage-class", "x-oss-tagging"];
+        let created =
+            ["content-type", "x-oss-forbid-overwrite", "x-oss-meta-origin", "x-oss-storage-class", "x-oss-tagging"];
         assert_eq!(names(Stage::Initiate), created);
         assert_eq!(names(Stage::UploadPart), ["x-oss-traffic-limit"]);
         assert_eq!(names(Stage::Complete), ["x-oss-callback", "x-oss-forbid-overwrite", "x-oss-object-acl"]);
