@@ -12,7 +12,8 @@ use haul::store::credentials::Credentials;
 const SECRET: &str = "bench-secret";
 const FILE_BYTES: u64 = 256 << 20;
 
-struct Served(Child);
+/// The store, and its output: a server that cannot print ends.
+struct Served(Child, std::io::Lines<BufReader<std::process::ChildStdout>>);
 
 impl Drop for Served {
     fn drop(&mut self) {
@@ -29,12 +30,13 @@ fn serve() -> (Served, String) {
         .stdout(Stdio::piped())
         .spawn()
         .expect("the binary starts");
-    let lines = BufReader::new(child.stdout.take().expect("piped")).lines();
+    let mut lines = BufReader::new(child.stdout.take().expect("piped")).lines();
     let endpoint = lines
+        .by_ref()
         .map_while(Result::ok)
         .find_map(|line| line.split([' ', '\'']).find(|w| w.contains("://127.")).map(str::to_owned))
         .expect("the store says where it listens");
-    (Served(child), endpoint)
+    (Served(child, lines), endpoint)
 }
 
 fn loopback(c: &mut Criterion) {

@@ -20,6 +20,7 @@ use crate::net::connect::Connector;
 use crate::net::pool::Pool;
 use crate::net::tls;
 use crate::source::buffer::BufferPool;
+use crate::store::Store;
 use crate::store::credentials::Credentials;
 use crate::store::operations::abort::Abort;
 use crate::store::operations::create_bucket::CreateBucket;
@@ -27,7 +28,6 @@ use crate::store::operations::head::Head;
 pub use crate::store::operations::head::ObjectInfo;
 use crate::store::operations::list_uploads::ListUploads;
 pub use crate::store::operations::list_uploads::UploadInfo;
-use crate::store::Store;
 
 /// Events that a transfer keeps for a caller who does not take them; later ones are dropped.
 const EVENTS_MAX: usize = 16 << 10;
@@ -86,12 +86,10 @@ impl Client {
     /// Starts an upload on the client's own threads.
     pub fn upload(&self, request: UploadRequest) -> Transfer {
         let (sender, events) = mpsc::channel(EVENTS_MAX);
-        let shared = transfer::Transfer::new(Box::new(Queue(sender)));
-        let running = self.threads.runtime().spawn({
-            let (engine, shared) = (self.engine.clone(), shared.clone());
-            async move { upload(&engine, &shared, request).await }
-        });
-        Transfer { shared, events, running: Some(running), _threads: self.threads.clone() }
+        let (transfer, cancel) = transfer::Transfer::new(Box::new(Queue(sender)));
+        let (engine, counters) = (self.engine.clone(), transfer.counters.clone());
+        let running = self.threads.runtime().spawn(async move { upload(&engine, &transfer, request).await });
+        Transfer { counters, cancel, events, running: Some(running), _threads: self.threads.clone() }
     }
 
     /// Makes the plan of an upload, an [`Event::Planned`], and sends nothing.
@@ -167,7 +165,8 @@ impl Observer for Queue {
 
 /// A running upload. Dropping it cancels the upload; its checkpoint stays.
 pub struct Transfer {
-    shared: Arc<transfer::Transfer>,
+    counters: Arc<transfer::Counters>,
+    cancel: transfer::Cancel,
     events: mpsc::Receiver<Arc<Event>>,
     running: Option<JoinHandle<Result<Uploaded, Error>>>,
     _threads: Arc<Threads>,
@@ -176,7 +175,7 @@ pub struct Transfer {
 impl Transfer {
     /// How far the transfer is now.
     pub fn progress(&self) -> Progress {
-        self.shared.counters.snapshot()
+        self.counters.snapshot()
     }
 
     /// The next event, or `None` when the transfer has ended. Events that nobody takes are kept, up to 16,384; later
@@ -188,7 +187,7 @@ impl Transfer {
     /// Stops taking parts, drops those in flight and syncs the checkpoint; [`Transfer::wait`] then gives
     /// [`Error::Cancelled`].
     pub fn cancel(&self) {
-        self.shared.cancel();
+        self.cancel.send_replace(true);
     }
 
     /// Waits for the end.
@@ -205,6 +204,6 @@ impl Transfer {
 
 impl Drop for Transfer {
     fn drop(&mut self) {
-        self.shared.cancel();
+        self.cancel();
     }
 }

@@ -73,7 +73,9 @@ fn passing_errors_and_broken_connections_are_tried_again() {
         0 if seen.is_part_number(1) => Fate::Answer(StatusCode::SERVICE_UNAVAILABLE, ""),
         0 if seen.is_part_number(2) => Fate::Hangup,
         0 if seen.is_part_number(3) => Fate::LoseAnswer,
-        0 if seen.method == "POST" => Fate::Answer(StatusCode::INTERNAL_SERVER_ERROR, "<Error><Code>InternalError</Code></Error>"),
+        0 if seen.method == "POST" => {
+            Fate::Answer(StatusCode::INTERNAL_SERVER_ERROR, "<Error><Code>InternalError</Code></Error>")
+        }
         _ => Fate::Forward,
     });
     let (file, content) = random_file(scratch.path(), 350 * KIB, 1);
@@ -129,7 +131,8 @@ fn a_run_that_ended_behind_complete_is_recognised_by_the_next() {
     });
     let (file, content) = random_file(scratch.path(), 350 * KIB, 1);
     let checkpoint = scratch.path().join("shared.cp");
-    let first = put(&file, &meddler.endpoint(), &[&PARTS[..], &["--checkpoint", checkpoint.to_str().unwrap()]].concat());
+    let first =
+        put(&file, &meddler.endpoint(), &[&PARTS[..], &["--checkpoint", checkpoint.to_str().unwrap()]].concat());
     // Both runs must speak of the same endpoint, so the second goes through a proxy that has turned honest.
     let output = { first }.output().unwrap();
     assert_eq!(exit_code(&output), 7, "{}", text(&output.stderr));
@@ -141,7 +144,11 @@ fn a_run_that_ended_behind_complete_is_recognised_by_the_next() {
     let events =
         put_well(&file, &honest.endpoint(), &[&PARTS[..], &["--checkpoint", checkpoint.to_str().unwrap()]].concat());
     assert_eq!(events.last().unwrap()["parts_sent"], 0);
-    assert!(!honest.requests().iter().any(|r| r.starts_with("PUT") || r.starts_with("POST")), "{:?}", honest.requests());
+    assert!(
+        !honest.requests().iter().any(|r| r.starts_with("PUT") || r.starts_with("POST")),
+        "{:?}",
+        honest.requests()
+    );
     assert!(!checkpoint.exists());
 }
 

@@ -16,7 +16,8 @@ const PARTS: usize = 60;
 
 /// Runs until `after` events were seen, then kills; gives `None` if the run ended by itself before.
 fn run_and_kill(file: &Path, endpoint: &str, after: usize) -> Option<Vec<Value>> {
-    let mut child = put(file, endpoint, &["--part-size", "100KiB", "--parallel", "3"]).stdout(Stdio::piped()).spawn().unwrap();
+    let mut child =
+        put(file, endpoint, &["--part-size", "100KiB", "--parallel", "3"]).stdout(Stdio::piped()).spawn().unwrap();
     let lines = BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok);
     let events: Vec<Value> = lines.take(after).map(|line| serde_json::from_str(&line).unwrap()).collect();
     child.kill().unwrap();

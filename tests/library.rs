@@ -44,7 +44,10 @@ async fn several_transfers_share_one_client_inside_any_runtime() {
         let done = transfer.wait().await.unwrap();
         assert_eq!(done.crc64, haul::model::crc64::crc64(content));
         assert!(done.crc64_verified);
-        assert_eq!((done.status, done.bytes, done.parts_sent), (200, content.len() as u64, 10 - u32::from(content.len() == 900 * KIB)));
+        assert_eq!(
+            (done.status, done.bytes, done.parts_sent),
+            (200, content.len() as u64, 10 - u32::from(content.len() == 900 * KIB))
+        );
         assert!(done.request_id.is_some());
         let progress = transfer.progress();
         assert_eq!((progress.bytes_confirmed, progress.bytes_sent), (done.bytes, done.bytes));

@@ -54,14 +54,19 @@ impl Counters {
 
 /// One running transfer.
 pub(crate) struct Transfer {
-    pub counters: Counters,
+    pub counters: Arc<Counters>,
     observer: Box<dyn Observer>,
-    cancelled: watch::Sender<bool>,
+    cancelled: watch::Receiver<bool>,
 }
 
+/// Outside of a transfer: cancels it.
+pub(crate) type Cancel = watch::Sender<bool>;
+
 impl Transfer {
-    pub fn new(observer: Box<dyn Observer>) -> Arc<Self> {
-        Arc::new(Self { counters: Counters::default(), observer, cancelled: watch::Sender::new(false) })
+    /// A transfer, and what cancels it when `true` is sent.
+    pub fn new(observer: Box<dyn Observer>) -> (Arc<Self>, Cancel) {
+        let (cancel, cancelled) = watch::channel(false);
+        (Arc::new(Self { counters: Arc::default(), observer, cancelled }), cancel)
     }
 
     pub fn tell(&self, event: Event) {
@@ -69,15 +74,12 @@ impl Transfer {
         self.observer.event(&event);
     }
 
-    pub fn cancel(&self) {
-        self.cancelled.send_replace(true);
-    }
-
     /// Runs `work` unless and until the transfer is cancelled.
     pub async fn unless_cancelled<T>(&self, work: impl Future<Output = T>) -> Result<T, Error> {
-        let mut cancelled = self.cancelled.subscribe();
+        let mut cancelled = self.cancelled.clone();
         tokio::select! {
             biased;
+            // The sender gone means that nobody will cancel, or that nobody waits for the result any more: both end here.
             _ = cancelled.wait_for(|on| *on) => Err(Error::Cancelled),
             value = work => Ok(value),
         }

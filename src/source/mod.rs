@@ -1,7 +1,30 @@
-//! Where the bytes of an upload come from.
+//! Where the bytes of an upload come from: three readers of one file, and the choice between them.
+//!
+//! | file | subject |
+//! |---|---|
+//! | `file.rs` | the open file and its fingerprint |
+//! | `buffer.rs` | pooled, aligned buffers that become `Bytes` without a copy |
+//! | `pread.rs` | reads that never wait for the disk on the caller's thread; works everywhere |
+//! | `mmap.rs` | windows of the mapped file, and what happens when it is truncated |
+//! | `uring.rs` | io_uring, past the page cache where the filesystem allows it |
+
+use std::io;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
+
+use crate::model::settings::ReaderKind;
+
+pub mod buffer;
+pub mod file;
+pub mod mmap;
+pub mod pread;
+mod residency;
+pub mod uring;
+
+use buffer::BufferPool;
+use file::SourceFile;
 
 /// Why a file cannot be read, named by what the caller can do about it.
 #[derive(Debug, thiserror::Error)]
@@ -9,7 +32,7 @@ use futures_util::future::BoxFuture;
 pub enum SourceError {
     /// Name a file that exists and that you may read.
     #[error("cannot open {path}: {cause}")]
-    Open { path: String, cause: std::io::Error },
+    Open { path: String, cause: io::Error },
     /// Only regular files can be uploaded.
     #[error("{path} is {what}: only regular files can be uploaded")]
     NotAFile { path: String, what: &'static str },
@@ -18,21 +41,79 @@ pub enum SourceError {
     Changed { path: String, what: String },
     /// The disk or the filesystem failed.
     #[error("cannot read {path} at byte {at}: {cause}")]
-    Read { path: String, at: u64, cause: std::io::Error },
+    Read { path: String, at: u64, cause: io::Error },
     /// Choose another reader.
     #[error("cannot read {path} through {reader}: {cause}")]
-    Reader { path: String, reader: &'static str, cause: std::io::Error },
+    Reader { path: String, reader: ReaderKind, cause: io::Error },
 }
 
-/// Reads chunks of one file.
+/// A read that has begun.
+pub type Reading = BoxFuture<'static, Result<Bytes, SourceError>>;
+
+/// Reads chunks of one file. Called from tokio tasks, which it never keeps waiting for a disk.
 pub trait Source: Send + Sync {
-    /// Reads `bytes` bytes (at most one chunk) at `at`. Starts at once, so that a future that is not yet polled is a
-    /// read-ahead. Never short: a file that ended is an error.
-    fn read(&self, at: u64, bytes: usize) -> BoxFuture<'static, Result<Bytes, SourceError>>;
+    /// Reads `bytes` bytes (at most one chunk) at `at`. Starts at once if a buffer is free, so that a future that is
+    /// not yet polled is a read-ahead. Never short: a file that ended is an error.
+    fn read(&self, at: u64, bytes: usize) -> Reading;
 
     /// How much to ask for at a time, in bytes: a multiple of 4 KiB.
     fn chunk_bytes(&self) -> usize;
 
-    /// How many chunks are worth starting ahead of the one that is on the wire: 0 when the pages are in memory.
+    /// How many chunks are worth starting ahead of the one that is wanted now. None while the pages are in memory: a
+    /// chunk that was just read is in the processor's cache for the checksum and the socket.
     fn read_ahead(&self) -> usize;
+
+    /// Whether bytes that were handed out may have been none of the file's: a mapped file that was cut.
+    fn check(&self) -> Result<(), SourceError> {
+        Ok(())
+    }
+}
+
+/// A reader, and why it was chosen.
+pub struct Chosen {
+    pub source: Arc<dyn Source>,
+    pub kind: ReaderKind,
+    pub reason: String,
+}
+
+/// Share of a file that must be in the page cache for reading through it to be cheaper than past it.
+const RESIDENT_SHARE: f64 = 0.9;
+
+/// Opens the wanted reader, or the one that suits the file.
+///
+/// A file whose pages are in memory is copied from there in small chunks; any other is read through io_uring, which
+/// leaves the page cache as it is. Blocks on the disk.
+///
+/// # Errors
+/// [`SourceError::Reader`] if the wanted reader is not to be had here. Without a wish there always is one.
+pub fn choose(wanted: Option<ReaderKind>, file: &Arc<SourceFile>, pool: &BufferPool) -> Result<Chosen, SourceError> {
+    let refused = |kind, cause| SourceError::Reader { path: file.path().display().to_string(), reader: kind, cause };
+    if let Some(kind) = wanted {
+        let source: Arc<dyn Source> = match kind {
+            ReaderKind::Pread => Arc::new(pread::PreadSource::new(file.clone(), pool.clone())),
+            ReaderKind::Mmap => Arc::new(mmap::MmapSource::new(file.clone()).map_err(|e| refused(kind, e))?),
+            ReaderKind::Uring => {
+                Arc::new(uring::UringSource::new(file.clone(), pool.clone()).map_err(|e| refused(kind, e))?)
+            }
+        };
+        return Ok(Chosen { source, kind, reason: "as asked".into() });
+    }
+    let resident = residency::share(file);
+    let percent = (resident * 100.0) as u32;
+    if resident >= RESIDENT_SHARE {
+        let source = Arc::new(pread::PreadSource::new(file.clone(), pool.clone()));
+        let reason = format!("{percent} % of the file is in the page cache");
+        return Ok(Chosen { source, kind: ReaderKind::Pread, reason });
+    }
+    match uring::UringSource::new(file.clone(), pool.clone()) {
+        Ok(source) => {
+            let how = if source.is_direct() { "past the page cache" } else { "buffered, since O_DIRECT is refused" };
+            let reason = format!("only {percent} % of the file is in the page cache; read {how}");
+            Ok(Chosen { source: Arc::new(source), kind: ReaderKind::Uring, reason })
+        }
+        Err(cause) => {
+            let source = Arc::new(pread::PreadSource::new(file.clone(), pool.clone()));
+            Ok(Chosen { source, kind: ReaderKind::Pread, reason: format!("io_uring is refused here: {cause}") })
+        }
+    }
 }

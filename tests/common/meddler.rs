@@ -94,7 +94,8 @@ impl Meddler {
             async move {
                 while let Ok((stream, _)) = listener.accept().await {
                     let (rule, seen, log) = (rule.clone(), seen.clone(), log.clone());
-                    let service = service_fn(move |request| meddle(store, rule.clone(), seen.clone(), log.clone(), request));
+                    let service =
+                        service_fn(move |request| serve(store, rule.clone(), seen.clone(), log.clone(), request));
                     tokio::spawn(server::Builder::new().serve_connection(TokioIo::new(stream), service));
                 }
             }
@@ -114,7 +115,7 @@ impl Meddler {
 
 type Counts = Arc<Mutex<HashMap<String, u32>>>;
 
-async fn meddle(
+async fn serve(
     store: SocketAddr,
     rule: Arc<Rule>,
     counts: Counts,

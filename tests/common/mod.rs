@@ -27,6 +27,8 @@ pub fn haul() -> Command {
 /// `haul serve` over a directory, with the bucket `demo`.
 pub struct Served {
     child: Child,
+    /// Kept open: a server that cannot print ends.
+    _lines: std::io::Lines<BufReader<std::process::ChildStdout>>,
     pub endpoint: String,
     pub directory: PathBuf,
 }
@@ -45,12 +47,13 @@ impl Served {
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
-        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
         let endpoint = lines
+            .by_ref()
             .map_while(Result::ok)
             .find_map(|line| line.split([' ', '\'']).find(|w| w.contains("://127.")).map(str::to_owned))
             .expect("the store says where it listens");
-        Self { child, endpoint: endpoint.trim_end_matches(['/', '.', ',']).to_owned(), directory }
+        Self { child, _lines: lines, endpoint: endpoint.trim_end_matches(['/', '.', ',']).to_owned(), directory }
     }
 
     pub fn address(&self) -> SocketAddr {

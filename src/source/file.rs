@@ -1,0 +1,169 @@
+//! The file of a transfer: one open descriptor, and the fingerprint it had when the transfer began.
+
+use std::fs::{File, Metadata};
+use std::io;
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use super::SourceError;
+use crate::model::object::Fingerprint;
+
+/// An open regular file.
+#[derive(Debug)]
+pub struct SourceFile {
+    file: File,
+    path: PathBuf,
+    fingerprint: Fingerprint,
+}
+
+impl SourceFile {
+    /// Opens a regular file. Never waits, as opening a FIFO would.
+    ///
+    /// # Errors
+    /// [`SourceError::Open`] if it cannot be opened, [`SourceError::NotAFile`] if it is something else.
+    pub fn open(path: &Path) -> Result<Self, SourceError> {
+        let refused = |cause| SourceError::Open { path: path.display().to_string(), cause };
+        // A socket cannot even be opened; say what it is instead.
+        check_kind(path, &std::fs::metadata(path).map_err(refused)?)?;
+        let file = File::options().read(true).custom_flags(libc::O_NONBLOCK).open(path).map_err(refused)?;
+        let metadata = file.metadata().map_err(refused)?;
+        check_kind(path, &metadata)?;
+        Ok(Self { file, path: path.to_owned(), fingerprint: fingerprint(&metadata) })
+    }
+
+    /// State of the file when it was opened.
+    pub fn fingerprint(&self) -> Fingerprint {
+        self.fingerprint
+    }
+
+    /// Length in bytes when it was opened.
+    pub fn bytes(&self) -> u64 {
+        self.fingerprint.bytes
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub(super) fn file(&self) -> &File {
+        &self.file
+    }
+
+    pub(super) fn changed(&self, what: impl Into<String>) -> SourceError {
+        SourceError::Changed { path: self.path.display().to_string(), what: what.into() }
+    }
+
+    /// The error of a read at `at`; one behind the end of the file means that it shrank.
+    pub(super) fn unreadable(&self, at: u64, cause: io::Error) -> SourceError {
+        match cause.kind() {
+            io::ErrorKind::UnexpectedEof => self.changed(format!("it ends before byte {}", self.bytes())),
+            _ => SourceError::Read { path: self.path.display().to_string(), at, cause },
+        }
+    }
+
+    /// Compares the file, and what its path names now, with the state when it was opened.
+    ///
+    /// # Errors
+    /// [`SourceError::Changed`] says what differs.
+    pub fn check_unchanged(&self) -> Result<(), SourceError> {
+        let now = self.file.metadata().map_err(|cause| self.unreadable(0, cause))?;
+        match std::fs::metadata(&self.path) {
+            Ok(there) if (there.dev(), there.ino()) == (now.dev(), now.ino()) => {}
+            Ok(_) => return Err(self.changed("another file has taken its place")),
+            Err(cause) => return Err(self.changed(format!("its path leads to it no longer: {cause}"))),
+        }
+        match difference(&self.fingerprint, &fingerprint(&now)) {
+            Some(what) => Err(self.changed(what)),
+            None => Ok(()),
+        }
+    }
+}
+
+fn check_kind(path: &Path, metadata: &Metadata) -> Result<(), SourceError> {
+    let kind = metadata.file_type();
+    let what = match () {
+        () if kind.is_file() => return Ok(()),
+        () if kind.is_dir() => "a directory",
+        () if kind.is_fifo() => "a FIFO",
+        () if kind.is_socket() => "a socket",
+        () => "a device",
+    };
+    Err(SourceError::NotAFile { path: path.display().to_string(), what })
+}
+
+fn fingerprint(metadata: &Metadata) -> Fingerprint {
+    let ns = |seconds: i64, ns: i64| i128::from(seconds) * 1_000_000_000 + i128::from(ns);
+    Fingerprint {
+        device: metadata.dev(),
+        inode: metadata.ino(),
+        bytes: metadata.len(),
+        mtime_ns: ns(metadata.mtime(), metadata.mtime_nsec()),
+        ctime_ns: ns(metadata.ctime(), metadata.ctime_nsec()),
+    }
+}
+
+fn difference(then: &Fingerprint, now: &Fingerprint) -> Option<String> {
+    if then.bytes != now.bytes {
+        return Some(format!("it had {} bytes, it has {} now", then.bytes, now.bytes));
+    }
+    if then.mtime_ns != now.mtime_ns {
+        return Some("it was written to".into());
+    }
+    (then != now).then(|| "its metadata were changed".into())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::os::unix::net::UnixListener;
+
+    use super::*;
+
+    #[test]
+    fn what_is_no_regular_file_is_named_and_never_waited_for() {
+        let scratch = tempfile::tempdir().unwrap();
+        let fifo = scratch.path().join("fifo");
+        rustix::fs::mknodat(rustix::fs::CWD, &fifo, rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
+        let socket = scratch.path().join("socket");
+        let _listener = UnixListener::bind(&socket).unwrap();
+        let cases = [
+            (scratch.path(), "a directory"),
+            (&fifo, "a FIFO"),
+            (&socket, "a socket"),
+            (Path::new("/dev/null"), "a device"),
+        ];
+        for (path, expected) in cases {
+            match SourceFile::open(path) {
+                Err(SourceError::NotAFile { what, .. }) => assert_eq!(what, expected),
+                other => panic!("{path:?}: {other:?}"),
+            }
+        }
+        let missing = SourceFile::open(&scratch.path().join("missing"));
+        assert!(matches!(missing, Err(SourceError::Open { .. })));
+    }
+
+    #[test]
+    fn growing_rewriting_replacing_and_deleting_count_as_changes() {
+        let scratch = tempfile::tempdir().unwrap();
+        let path = scratch.path().join("f");
+        let fresh = || {
+            std::fs::write(&path, "four").unwrap();
+            SourceFile::open(&path).unwrap()
+        };
+        let file = fresh();
+        file.check_unchanged().unwrap();
+        let said = |file: &SourceFile| file.check_unchanged().unwrap_err().to_string();
+        File::options().append(true).open(&path).unwrap().write_all(b"!").unwrap();
+        assert!(said(&file).contains("it had 4 bytes, it has 5 now"));
+        let file = fresh();
+        File::open(&path).unwrap().set_modified(std::time::UNIX_EPOCH).unwrap();
+        assert!(said(&file).contains("written"));
+        let file = fresh();
+        std::fs::write(scratch.path().join("g"), "four").unwrap();
+        std::fs::rename(scratch.path().join("g"), &path).unwrap();
+        assert!(said(&file).contains("place"));
+        let file = fresh();
+        std::fs::remove_file(&path).unwrap();
+        assert!(said(&file).contains("no longer"));
+    }
+}
