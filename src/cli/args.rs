@@ -1,4 +1,4 @@
-//! What was typed at `haul put`, `stat`, `verify`, `checkpoint` and `uploads`, and nothing of what it means. There is
+//! What was typed at `haul put`, and nothing of what it means. There is
 //! no option for a secret: secrets on a command line are seen by every user of the machine.
 
 use std::path::PathBuf;
@@ -13,8 +13,6 @@ const EXAMPLES: &str = "\
 Examples:
   haul put disk.img oss://backups/2025/ --endpoint oss-cn-hangzhou.aliyuncs.com
   haul put disk.img oss://demo/disk.img --endpoint local:./haul-store --part-size 1MiB
-  haul verify disk.img oss://backups/2025/disk.img
-  haul uploads abort oss://backups/2025/ --older-than 7d
 
 Exit codes: 0 done; 2 usage; 3 source file; 4 credentials or permission; 5 the store refused; 6 integrity;
 7 network or throttling, run the same command later; 8 checkpoint; 130 interrupted; 1 anything else.";
@@ -26,76 +24,14 @@ pub struct Cli {
     #[command(subcommand)]
     pub command: Command,
     /// Print errors only
-    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    #[arg(short, long, global = true)]
     pub quiet: bool,
-    /// Say more on stderr; twice for every exchange
-    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
-    pub verbose: u8,
 }
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Upload a file
     Put(Box<Put>),
-    /// Show size, ETag, CRC64, type and metadata of an object
-    Stat {
-        url: ObjectUrl,
-        #[command(flatten)]
-        connect: Connect,
-        /// Print one JSON object
-        #[arg(long)]
-        json: bool,
-    },
-    /// Compare the CRC64 of a file with the object's; nothing is downloaded
-    Verify {
-        file: PathBuf,
-        url: ObjectUrl,
-        #[command(flatten)]
-        connect: Connect,
-    },
-    /// Look into checkpoint files
-    #[command(subcommand)]
-    Checkpoint(Checkpoint),
-    /// List or abort unfinished uploads
-    #[command(subcommand)]
-    Uploads(Uploads),
-}
-
-#[derive(Debug, Subcommand)]
-pub enum Checkpoint {
-    /// Show what a checkpoint remembers
-    Show {
-        path: PathBuf,
-        /// Print one JSON object
-        #[arg(long)]
-        json: bool,
-    },
-}
-
-#[derive(Debug, Subcommand)]
-pub enum Uploads {
-    /// List the unfinished uploads of keys that start with the key of URL
-    List {
-        url: ObjectUrl,
-        #[command(flatten)]
-        connect: Connect,
-        /// Print one JSON object a line
-        #[arg(long)]
-        json: bool,
-    },
-    /// Abort unfinished uploads; their parts are deleted
-    #[command(group = clap::ArgGroup::new("which").required(true))]
-    Abort {
-        url: ObjectUrl,
-        #[command(flatten)]
-        connect: Connect,
-        /// Abort this upload of exactly the key of URL
-        #[arg(long, value_name = "ID", group = "which")]
-        upload_id: Option<String>,
-        /// Abort all that were begun longer ago than this, such as 7d or 12h
-        #[arg(long, value_name = "AGE", group = "which", value_parser = humantime::parse_duration)]
-        older_than: Option<std::time::Duration>,
-    },
 }
 
 /// How to reach the store.
@@ -112,9 +48,6 @@ pub struct Connect {
     /// Where the bucket stands in a request; path by itself for IP addresses and localhost
     #[arg(long, value_enum)]
     pub addressing: Option<Addressing>,
-    /// ossutil configuration file to read instead of ~/.ossutilconfig
-    #[arg(long, value_name = "FILE")]
-    pub config: Option<PathBuf>,
     /// PEM file of the authorities to trust instead of the system's
     #[arg(long, value_name = "FILE")]
     pub ca_cert: Option<PathBuf>,
@@ -164,13 +97,6 @@ pub enum Reader {
     Mmap,
     Uring,
     Pread,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum ProgressWhen {
-    Auto,
-    Always,
-    Never,
 }
 
 #[derive(Debug, Args)]
@@ -236,8 +162,6 @@ pub struct Put {
     /// Rate per request in bit/s
     #[arg(long, value_name = "BITS", value_parser = clap::value_parser!(u64).range(819_200..=838_860_800))]
     pub traffic_limit: Option<u64>,
-    #[arg(long, value_enum, default_value = "auto")]
-    pub progress: ProgressWhen,
     /// Print one JSON event a line
     #[arg(long)]
     pub json: bool,
