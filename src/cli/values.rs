@@ -1,0 +1,70 @@
+//! Texts of options that clap has no type for: sizes, `K=V` pairs, ages.
+
+/// Smallest and largest part the store takes, in bytes (specification, limits).
+const PART_BYTES: std::ops::RangeInclusive<u64> =
+    haul::model::part::Limits::OSS.part_bytes_min..=haul::model::part::Limits::OSS.part_bytes_max;
+
+/// `auto`, or a length in bytes. KB, MB and GB are powers of 1,024, as in the store's documentation, like KiB, MiB, GiB.
+///
+/// # Errors
+/// A text for clap when this is no size, or none the store takes.
+pub fn part_size(text: &str) -> Result<haul::model::settings::PartSize, String> {
+    use haul::model::settings::PartSize;
+    if text.eq_ignore_ascii_case("auto") {
+        return Ok(PartSize::Auto);
+    }
+    let bytes = parse_size::Config::new()
+        .with_binary()
+        .parse_size(text)
+        .map_err(|_| "not a size: write auto, 8MiB, 100KB or plain bytes".to_owned())?;
+    if PART_BYTES.contains(&bytes) {
+        Ok(PartSize::Bytes(bytes))
+    } else {
+        Err(format!("{bytes} bytes: the store takes parts of 100 KiB (102400 bytes) to 5 GiB (5368709120 bytes)"))
+    }
+}
+
+/// `K=V`; the value may hold further `=` and may be empty.
+///
+/// # Errors
+/// A text for clap when there is no `=`, or nothing before it.
+pub fn pair(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
+        _ => Err("write NAME=VALUE".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use haul::model::settings::PartSize::{Auto, Bytes};
+
+    #[test]
+    fn sizes_are_read_as_the_help_says() {
+        for (text, wanted) in [
+            ("auto", Auto),
+            ("8MiB", Bytes(8 << 20)),
+            ("8MB", Bytes(8 << 20)),
+            ("100KB", Bytes(102_400)),
+            ("102400", Bytes(102_400)),
+            ("5GiB", Bytes(5 << 30)),
+        ] {
+            assert_eq!(part_size(text), Ok(wanted), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_size_that_the_store_refuses_is_refused_here() {
+        for text in ["102399", "0", "99KB", "6GiB", "5368709121", "", "many", "-1"] {
+            assert!(part_size(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_pair_is_split_at_the_first_equals_sign() {
+        assert_eq!(pair("a=b=c"), Ok(("a".into(), "b=c".into())));
+        assert_eq!(pair("a="), Ok(("a".into(), String::new())));
+        assert!(pair("=b").is_err() && pair("ab").is_err());
+    }
+}
