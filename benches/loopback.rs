@@ -13,12 +13,15 @@ const SECRET: &str = "bench-secret";
 const FILE_BYTES: u64 = 256 << 20;
 
 /// The store, and its output: a server that cannot print ends.
-struct Served(Child, std::io::Lines<BufReader<std::process::ChildStdout>>);
+struct Served {
+    child: Child,
+    _lines: std::io::Lines<BufReader<std::process::ChildStdout>>,
+}
 
 impl Drop for Served {
     fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }
 
@@ -36,7 +39,7 @@ fn serve() -> (Served, String) {
         .map_while(Result::ok)
         .find_map(|line| line.split([' ', '\'']).find(|w| w.contains("://127.")).map(str::to_owned))
         .expect("the store says where it listens");
-    (Served(child, lines), endpoint)
+    (Served { child, _lines: lines }, endpoint)
 }
 
 fn loopback(c: &mut Criterion) {

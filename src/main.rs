@@ -5,29 +5,53 @@ mod cli;
 use std::process::ExitCode;
 
 use clap::Parser;
-use cli::args::{Cli, Command};
-use haul::error::Error;
+use cli::args::{Checkpoint, Cli, Command, Uploads};
+use cli::exit::Failure;
+use cli::{connect, report};
 
 fn main() -> ExitCode {
-    match run(&Cli::parse()) {
+    let typed = Cli::parse();
+    start_tracing(typed.verbose);
+    match run(&typed) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("haul: {error}");
-            if let Some(hint) = cli::exit::hint(&error) {
-                eprintln!("  {hint}");
-            }
-            ExitCode::from(cli::exit::code(&error))
+        Err(failure) => {
+            report::failure(&failure, wants_events(&typed.command));
+            ExitCode::from(failure.code)
         }
     }
 }
 
-fn run(typed: &Cli) -> Result<(), Error> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let runtime = runtime.map_err(|cause| Error::System { what: "start the runtime", cause })?;
+fn run(typed: &Cli) -> Result<(), Failure> {
     match &typed.command {
-        Command::Put(put) => {
-            let client = cli::connect::client(&put.connect, |name| std::env::var(name).ok())?;
-            runtime.block_on(cli::put::run(put, &client, typed.quiet))
+        Command::Put(put) => cli::put::run(put, typed.quiet, typed.verbose),
+        Command::Stat { url, connect, json } => cli::stat::run(url, connect, *json),
+        Command::Verify { file, url, connect } => cli::verify::run(file, url, connect, typed.quiet),
+        Command::Checkpoint(Checkpoint::Show { path, json }) => cli::checkpoint::show(path, *json),
+        Command::Uploads(Uploads::List { url, connect, json }) => cli::uploads::list(url, connect, *json),
+        Command::Uploads(Uploads::Abort { url, connect, upload_id, older_than }) => {
+            cli::uploads::abort(url, connect, upload_id.as_deref(), *older_than, typed.quiet)
         }
+        Command::Serve(serve) => cli::serve::run(serve).map_err(|e| Failure::usage(e.to_string())),
     }
+}
+
+/// Whether a failure is also told as an event on standard output.
+fn wants_events(command: &Command) -> bool {
+    matches!(command, Command::Put(put) if put.json)
+}
+
+/// `-vv` shows everything that happens; no event carries a secret.
+fn start_tracing(verbose: u8) {
+    let level = match verbose {
+        0 | 1 => return,
+        2 => "haul=debug",
+        _ => "debug",
+    };
+    let filter = tracing_subscriber::EnvFilter::new(level);
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+}
+
+/// Waits for `work`; the client's own threads do it.
+fn wait<T>(work: impl Future<Output = Result<T, haul::error::Error>>) -> Result<T, Failure> {
+    Ok(connect::runtime()?.block_on(work)?)
 }

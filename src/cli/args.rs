@@ -1,5 +1,5 @@
-//! What was typed at `haul put`, and nothing of what it means. There is
-//! no option for a secret: secrets on a command line are seen by every user of the machine.
+//! What was typed, and nothing of what it means. There is no option for a secret: secrets on a command line are seen by
+//! every user of the machine.
 
 use std::path::PathBuf;
 
@@ -7,12 +7,19 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use haul::model::object::ObjectUrl;
 use haul::model::settings::PartSize;
 
+use super::serve::ServeArgs;
 use super::values;
 
 const EXAMPLES: &str = "\
 Examples:
-  haul put disk.img oss://backups/2025/ --endpoint oss-cn-hangzhou.aliyuncs.com
-  haul put disk.img oss://demo/disk.img --endpoint local:./haul-store --part-size 1MiB
+  Try it without an account; objects are kept in ./haul-store:
+    haul put disk.img oss://demo/ --endpoint local:./haul-store
+  Upload to the service, key in OSS_ACCESS_KEY_ID and OSS_ACCESS_KEY_SECRET; after any failure run it again:
+    haul put disk.img oss://backups/2026/ --endpoint oss-cn-hangzhou.aliyuncs.com
+  Compare file and object, nothing is downloaded:
+    haul verify disk.img oss://backups/2026/disk.img --endpoint oss-cn-hangzhou.aliyuncs.com
+  Clean up what nobody will go on with:
+    haul uploads abort oss://backups/2026/ --older-than 7d --endpoint oss-cn-hangzhou.aliyuncs.com
 
 Exit codes: 0 done; 2 usage; 3 source file; 4 credentials or permission; 5 the store refused; 6 integrity;
 7 network or throttling, run the same command later; 8 checkpoint; 130 interrupted; 1 anything else.";
@@ -24,14 +31,86 @@ pub struct Cli {
     #[command(subcommand)]
     pub command: Command,
     /// Print errors only
-    #[arg(short, long, global = true)]
+    #[arg(short, long, global = true, conflicts_with = "verbose")]
     pub quiet: bool,
+    /// Say more on stderr: retries and where the checkpoint is; twice for everything that happens
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    pub verbose: u8,
 }
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Upload a file
     Put(Box<Put>),
+    /// Show size, ETag, CRC64, type and metadata of an object
+    Stat {
+        /// oss://BUCKET/KEY
+        url: ObjectUrl,
+        #[command(flatten)]
+        connect: Connect,
+        /// Print one JSON object
+        #[arg(long)]
+        json: bool,
+    },
+    /// Compare the CRC64 of a file with the object's; nothing is downloaded
+    ///
+    /// Ends with 0 if they are equal, 6 if they differ, 5 if the store names no checksum for the object.
+    Verify {
+        /// The file to compare
+        file: PathBuf,
+        /// oss://BUCKET/KEY; a KEY that is empty or ends in / gets the file's name appended
+        url: ObjectUrl,
+        #[command(flatten)]
+        connect: Connect,
+    },
+    /// Look into checkpoint files
+    #[command(subcommand)]
+    Checkpoint(Checkpoint),
+    /// List or abort unfinished uploads
+    #[command(subcommand)]
+    Uploads(Uploads),
+    /// Run the embedded store
+    Serve(ServeArgs),
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Checkpoint {
+    /// Show what a checkpoint remembers
+    Show {
+        /// The checkpoint, such as FILE.cp
+        path: PathBuf,
+        /// Print one JSON object
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Uploads {
+    /// List the unfinished uploads of keys that start with the key of URL
+    List {
+        /// oss://BUCKET or oss://BUCKET/PREFIX
+        url: ObjectUrl,
+        #[command(flatten)]
+        connect: Connect,
+        /// Print one JSON object a line
+        #[arg(long)]
+        json: bool,
+    },
+    /// Abort unfinished uploads; their parts are deleted
+    #[command(group = clap::ArgGroup::new("which").required(true))]
+    Abort {
+        /// oss://BUCKET/KEY with --upload-id, oss://BUCKET/PREFIX with --older-than
+        url: ObjectUrl,
+        #[command(flatten)]
+        connect: Connect,
+        /// Abort this upload of exactly the key of URL
+        #[arg(long, value_name = "ID", group = "which")]
+        upload_id: Option<String>,
+        /// Abort all that were begun longer ago than this, such as 7d or 12h
+        #[arg(long, value_name = "AGE", group = "which", value_parser = humantime::parse_duration)]
+        older_than: Option<std::time::Duration>,
+    },
 }
 
 /// How to reach the store.
@@ -43,11 +122,15 @@ pub struct Connect {
     /// Region for signature V4; else derived from the endpoint [env: OSS_REGION]
     #[arg(long)]
     pub region: Option<String>,
+    /// Signature version; v1 is no longer offered to new accounts
     #[arg(long, value_enum, default_value = "v4")]
     pub signature: Signature,
     /// Where the bucket stands in a request; path by itself for IP addresses and localhost
     #[arg(long, value_enum)]
     pub addressing: Option<Addressing>,
+    /// ossutil configuration file to read instead of ~/.ossutilconfig
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
     /// PEM file of the authorities to trust instead of the system's
     #[arg(long, value_name = "FILE")]
     pub ca_cert: Option<PathBuf>,
@@ -99,8 +182,16 @@ pub enum Reader {
     Pread,
 }
 
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ProgressWhen {
+    Auto,
+    Always,
+    Never,
+}
+
 #[derive(Debug, Args)]
 pub struct Put {
+    /// The file to upload
     pub file: PathBuf,
     /// oss://BUCKET/KEY; a KEY that is empty or ends in / gets the file's name appended
     pub url: ObjectUrl,
@@ -127,10 +218,13 @@ pub struct Put {
     /// Media type; else by extension
     #[arg(long)]
     pub content_type: Option<String>,
+    /// How long caches may keep the object
     #[arg(long)]
     pub cache_control: Option<String>,
+    /// How browsers save it, such as attachment
     #[arg(long)]
     pub content_disposition: Option<String>,
+    /// How the content is encoded, such as gzip
     #[arg(long)]
     pub content_encoding: Option<String>,
     /// Metadata (x-oss-meta-K); may be repeated
@@ -151,6 +245,7 @@ pub struct Put {
     /// Server-side encryption: AES256, KMS or SM4
     #[arg(long)]
     pub sse: Option<String>,
+    /// Key of the encryption, with --sse KMS
     #[arg(long, value_name = "ID", requires = "sse")]
     pub sse_key_id: Option<String>,
     /// JSON of the callback
@@ -159,9 +254,12 @@ pub struct Put {
     /// JSON of the callback's variables
     #[arg(long, value_name = "JSON", requires = "callback")]
     pub callback_var: Option<String>,
-    /// Rate per request in bit/s
+    /// Rate per request in bit/s, 819200 to 838860800; parts in flight each get it
     #[arg(long, value_name = "BITS", value_parser = clap::value_parser!(u64).range(819_200..=838_860_800))]
     pub traffic_limit: Option<u64>,
+    /// Progress bar on stderr; auto: on a terminal
+    #[arg(long, value_enum, default_value = "auto")]
+    pub progress: ProgressWhen,
     /// Print one JSON event a line
     #[arg(long)]
     pub json: bool,

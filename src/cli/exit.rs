@@ -1,4 +1,4 @@
-//! What a shell hears of an error: its exit code, and what a person can do next. Codes are documented and stable.
+//! What a shell hears of a failure: its exit code, and what a person can do next. Codes are documented and stable.
 
 use haul::error::Error;
 use haul::model::retry::FaultKind;
@@ -13,10 +13,39 @@ pub const CHECKPOINT: u8 = 8;
 pub const INTERRUPTED: u8 = 130;
 pub const OTHER: u8 = 1;
 
-/// The exit code of `error`.
-pub fn code(error: &Error) -> u8 {
+/// Why a command did not do what it was asked.
+#[derive(Debug)]
+pub struct Failure {
+    pub code: u8,
+    pub message: String,
+    /// What to do next.
+    pub hint: Option<&'static str>,
+}
+
+impl Failure {
+    pub fn new(code: u8, message: impl Into<String>) -> Self {
+        Self { code, message: message.into(), hint: hint(code) }
+    }
+
+    pub fn usage(message: impl Into<String>) -> Self {
+        Self::new(USAGE, message)
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        let code = code(&error);
+        let hint = match error.fault_kind() {
+            Some(FaultKind::ClockSkew) => Some("set the clock of this machine right, then run the same command again"),
+            _ => hint(code),
+        };
+        Self { code, message: error.to_string(), hint }
+    }
+}
+
+fn code(error: &Error) -> u8 {
     match error {
-        Error::Settings(_) | Error::Name(_) | Error::Certificate { .. } => USAGE,
+        Error::Settings(_) | Error::Name(_) | Error::Tls(_) => USAGE,
         Error::Plan(_) => REFUSED,
         Error::Source(_) => SOURCE,
         Error::Checkpoint(_) => CHECKPOINT,
@@ -37,20 +66,20 @@ fn fault_code(kind: FaultKind) -> u8 {
     }
 }
 
-/// What a person can do about `error`, if there is something.
-pub fn hint(error: &Error) -> Option<&'static str> {
-    if error.fault_kind() == Some(FaultKind::ClockSkew) {
-        return Some("set the clock of this machine right, then run the same command again");
-    }
-    Some(match code(error) {
-        USAGE => "correct the command; haul help shows every option",
+fn hint(code: u8) -> Option<&'static str> {
+    Some(match code {
+        USAGE => "correct the command; --help shows every option with examples",
         SOURCE => "check that the file exists, can be read and does not change while it is sent",
-        CREDENTIALS => "check OSS_ACCESS_KEY_ID, OSS_ACCESS_KEY_SECRET, the region and the permissions of the key",
-        REFUSED => "check the bucket, the key and the limits of the store",
-        INTEGRITY => "suspect memory, disk or network; the file in the store is not to be trusted",
+        CREDENTIALS => {
+            "check OSS_ACCESS_KEY_ID and OSS_ACCESS_KEY_SECRET (or ~/.ossutilconfig), the region and the rights of the key"
+        }
+        REFUSED => "check the bucket, the key and the options against what the store says",
+        INTEGRITY => {
+            "suspect memory, disk or network; a checkpoint is kept, and nothing in the store is to be trusted yet"
+        }
         RETRY_LATER => "run the same command again later; it goes on where it stopped",
         CHECKPOINT => {
-            "choose another place with --checkpoint PATH or --checkpoint-dir DIR, or go without: --no-checkpoint"
+            "choose another place with --checkpoint PATH or --checkpoint-dir DIR, or do without: --no-checkpoint"
         }
         INTERRUPTED => "run the same command again to go on",
         _ => return None,
@@ -59,9 +88,16 @@ pub fn hint(error: &Error) -> Option<&'static str> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use std::path::PathBuf;
+
     use haul::checkpoint::CheckpointError;
+    use haul::model::object::NameError;
+    use haul::model::part::PlanError;
     use haul::model::retry::Fault;
+    use haul::net::tls::TlsError;
+    use haul::source::SourceError;
+
+    use super::*;
 
     #[test]
     fn every_kind_of_fault_has_its_documented_code() {
@@ -85,17 +121,26 @@ mod tests {
 
     #[test]
     fn errors_without_an_exchange_have_their_documented_code() {
-        assert_eq!(code(&Error::Settings("x".into())), 2);
-        assert_eq!(code(&Error::ObjectCorrupted { sent: 1, received: 2 }), 6);
-        assert_eq!(code(&Error::Cancelled), 130);
-        assert_eq!(code(&Error::System { what: "start a thread", cause: std::io::Error::other("x") }), 1);
+        let source = SourceError::NotAFile { path: "x".into(), what: "a directory" };
+        for (error, wanted) in [
+            (Error::Settings("x".into()), 2),
+            (Error::Name(NameError::Key("".into())), 2),
+            (Error::Tls(TlsError::NoRoots), 2),
+            (Error::Plan(PlanError::TooLarge { object_bytes: 2, max: 1 }), 5),
+            (Error::Source(source), 3),
+            (Error::Checkpoint(CheckpointError::Busy { path: PathBuf::new(), pid: None }), 8),
+            (Error::ObjectCorrupted { sent: 1, received: 2 }, 6),
+            (Error::Cancelled, 130),
+            (Error::System { what: "start a thread", cause: std::io::Error::other("x") }, 1),
+        ] {
+            assert_eq!(code(&error), wanted, "{error}");
+        }
     }
 
     #[test]
     fn a_checkpoint_error_names_the_options_that_help() {
-        let error = Error::from(CheckpointError::Busy { path: "x.cp".into() });
-        let hint = hint(&error).unwrap();
-        assert_eq!(code(&error), 8);
+        let failure = Failure::from(Error::from(CheckpointError::Busy { path: "x.cp".into(), pid: None }));
+        let hint = failure.hint.unwrap();
         assert!(["--checkpoint PATH", "--checkpoint-dir DIR", "--no-checkpoint"].iter().all(|o| hint.contains(o)));
     }
 }

@@ -1,7 +1,23 @@
 //! The command line: what was typed, what it means for the library, and what a shell hears of the outcome.
+//!
+//! | file | subject |
+//! |---|---|
+//! | `args.rs`, `values.rs` | what was typed |
+//! | `connect.rs`, `local.rs` | which store, and who asks |
+//! | `put.rs`, `stat.rs`, `verify.rs`, `checkpoint.rs`, `uploads.rs`, `serve.rs` | one command each |
+//! | `report.rs`, `progress.rs` | what is printed |
+//! | `exit.rs` | exit codes, and what to do next |
 
 pub mod args;
+pub mod checkpoint;
 pub mod connect;
 pub mod exit;
+mod local;
+mod progress;
 pub mod put;
-pub mod values;
+pub mod report;
+pub mod serve;
+pub mod stat;
+pub mod uploads;
+mod values;
+pub mod verify;

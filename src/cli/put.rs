@@ -1,23 +1,67 @@
-//! From what was typed at `haul put` to the request of an upload.
+//! `haul put`: uploads a file, or prints the plan.
 
-use std::io::Write;
+use std::time::Duration;
 
-use haul::client::{Client, Uploaded};
+use haul::client::{Transfer, Uploaded};
 use haul::error::Error;
 use haul::model::event::Event;
+use haul::model::object::ObjectUrl;
 use haul::model::settings::{CheckpointAt, ObjectOptions, ReaderKind, UploadRequest};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::args::{Put, Reader};
-use super::exit;
+use super::connect::{connect, runtime};
+use super::exit::{Failure, INTERRUPTED};
+use super::progress::Bar;
+use super::report;
+
+const REDRAW_EVERY: Duration = Duration::from_millis(100);
+
+/// # Errors
+/// See [`super::exit`]; 130 after SIGINT or SIGTERM.
+pub fn run(put: &Put, quiet: bool, verbose: u8) -> Result<(), Failure> {
+    let request = request(put)?;
+    let url = ObjectUrl { bucket: request.bucket.clone(), key: request.key.to_string() };
+    let connection = connect(&put.connect, &request.bucket)?;
+    let runtime = runtime()?;
+    if put.dry_run {
+        let plan = runtime.block_on(connection.client.plan(&request))?;
+        if put.json {
+            report::event(&plan)
+        } else {
+            report::print(report::plan(&plan, &url))
+        }
+        return Ok(());
+    }
+    let screen =
+        Screen { json: put.json, quiet, verbose: verbose > 0, warnings: 0, bar: Bar::new(put.progress, quiet) };
+    let (done, warnings) = runtime.block_on(async {
+        let mut signals = Signals::new().map_err(|cause| Error::System { what: "listen for signals", cause })?;
+        watch(connection.client.upload(request), screen, &mut signals).await
+    })?;
+    if put.json {
+        report::print(report::done(&done, &url, warnings));
+    } else if !quiet {
+        report::print(report::summary(&done, &url));
+    }
+    Ok(())
+}
 
 /// The upload that was typed.
-///
-/// # Errors
-/// [`Error::Settings`] for a file name that is missing or not UTF-8, [`Error::Name`] for a key that cannot be.
-pub fn request(put: &Put) -> Result<UploadRequest, Error> {
+fn request(put: &Put) -> Result<UploadRequest, Failure> {
     let name = put.file.file_name().and_then(|name| name.to_str());
-    let name = name.ok_or_else(|| Error::Settings(format!("{}: no file name in UTF-8", put.file.display())))?;
-    let mut request = UploadRequest::new(&put.file, put.url.bucket.clone(), put.url.key_for(name)?);
+    let key = match name {
+        Some(name) => put.url.key_for(name).map_err(|e| Failure::usage(e.to_string()))?,
+        // The name is not needed when the key is whole.
+        None if !put.url.key.is_empty() && !put.url.key.ends_with('/') => {
+            put.url.key_for("").map_err(|e| Failure::usage(e.to_string()))?
+        }
+        None => {
+            let file = put.file.display();
+            return Err(Failure::usage(format!("{file} has no name in UTF-8 to make a key of: write the key out")));
+        }
+    };
+    let mut request = UploadRequest::new(&put.file, put.url.bucket.clone(), key);
     request.options = options(put);
     request.part_size = put.part_size;
     request.parallel = put.parallel;
@@ -55,73 +99,100 @@ fn options(put: &Put) -> ObjectOptions {
     }
 }
 
-/// Runs the upload, or prints its plan. The first SIGINT cancels, the second ends the process at once.
-///
-/// # Errors
-/// Those of the upload; [`Error::Cancelled`] after SIGINT.
-pub async fn run(put: &Put, client: &Client, quiet: bool) -> Result<(), Error> {
-    let request = request(put)?;
-    if put.dry_run {
-        print(&event_json(&client.plan(&request).await?));
-        return Ok(());
+/// What a person or a program sees while the upload runs.
+struct Screen {
+    json: bool,
+    quiet: bool,
+    verbose: bool,
+    warnings: u32,
+    bar: Bar,
+}
+
+impl Screen {
+    fn show(&mut self, event: &Event) {
+        self.warnings += u32::from(matches!(event, Event::Warning { .. }));
+        if self.json {
+            report::event(event);
+        } else if let Some(line) = report::notice(event, self.verbose).filter(|_| !self.quiet) {
+            self.bar.say(&line);
+        }
     }
-    let mut transfer = client.upload(request);
+}
+
+/// Follows the transfer to its end. The first signal cancels it, the second ends the process at once.
+async fn watch(mut transfer: Transfer, mut screen: Screen, signals: &mut Signals) -> Result<(Uploaded, u32), Error> {
+    let mut redraw = tokio::time::interval(REDRAW_EVERY);
     let mut cancelled = false;
     loop {
         tokio::select! {
             event = transfer.next_event() => match event {
-                Some(event) if put.json => print(&event_json(&event)),
-                Some(_) => {}
+                Some(event) => screen.show(&event),
                 None => break,
             },
-            _ = tokio::signal::ctrl_c() => {
+            _ = redraw.tick() => screen.bar.update(transfer.progress()),
+            () = signals.next() => {
                 if cancelled {
-                    std::process::exit(exit::INTERRUPTED.into());
+                    std::process::exit(INTERRUPTED.into());
                 }
                 cancelled = true;
+                if !screen.quiet {
+                    screen.bar.say("stopping; once more ends at once");
+                }
                 transfer.cancel();
             }
         }
     }
-    let done = transfer.wait().await?;
-    if put.json {
-        print(&done_json(&done).to_string());
-    } else if !quiet {
-        print(&summary(&done));
+    screen.bar.end();
+    Ok((transfer.wait().await?, screen.warnings))
+}
+
+struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Signals {
+    fn new() -> std::io::Result<Self> {
+        Ok(Self { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())? })
     }
-    Ok(())
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
+    }
 }
 
-fn event_json(event: &Event) -> String {
-    serde_json::to_string(event).unwrap_or_default()
-}
+#[cfg(test)]
+mod tests {
+    use std::ffi::OsStr;
+    use std::os::unix::ffi::OsStrExt;
 
-fn done_json(done: &Uploaded) -> serde_json::Value {
-    serde_json::json!({
-        "event": "done", "bytes": done.bytes, "seconds": done.elapsed.as_secs_f64(), "parts_sent": done.parts_sent,
-        "parts_resumed": done.parts_resumed, "part_bytes": done.part_bytes, "parallel": done.parallel,
-        "reader": done.reader, "crc64": done.crc64.to_string(), "verified": done.crc64_verified,
-        "parts_unverified": done.parts_unverified, "etag": done.etag.as_str(), "request_id": done.request_id,
-        "version_id": done.version_id, "upload_id": done.upload_id.as_ref().map(|id| &id.0), "status": done.status,
-    })
-}
+    use clap::Parser;
 
-fn summary(done: &Uploaded) -> String {
-    let seconds = done.elapsed.as_secs_f64();
-    format!(
-        "{} bytes in {seconds:.2} s ({:.1} MiB/s), {} parts sent, {} resumed, CRC64 {} {}, ETag {}, request id {}",
-        done.bytes,
-        done.bytes as f64 / seconds.max(1e-9) / f64::from(1 << 20),
-        done.parts_sent,
-        done.parts_resumed,
-        done.crc64,
-        if done.crc64_verified { "verified" } else { "not verified" },
-        done.etag.as_str(),
-        done.request_id.as_deref().unwrap_or("none"),
-    )
-}
+    use super::*;
+    use crate::cli::args::{Cli, Command};
 
-/// A line on stdout; a reader that went away is no reason to stop an upload.
-fn print(line: &str) {
-    let _ = writeln!(std::io::stdout(), "{line}");
+    fn typed(file: &OsStr, url: &str) -> Result<UploadRequest, Failure> {
+        let arguments = [OsStr::new("haul"), OsStr::new("put"), file, OsStr::new(url)];
+        match Cli::try_parse_from(arguments).unwrap().command {
+            Command::Put(put) => request(&put),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_key_that_is_empty_or_a_prefix_gets_the_name_of_the_file() {
+        let key = |url| typed(OsStr::new("/a/b.bin"), url).unwrap().key.to_string();
+        assert_eq!((key("oss://demo").as_str(), key("oss://demo/d/").as_str()), ("b.bin", "d/b.bin"));
+        assert_eq!(key("oss://demo/d/k"), "d/k");
+    }
+
+    #[test]
+    fn a_file_name_that_is_not_utf_8_needs_a_whole_key() {
+        let name = OsStr::from_bytes(b"/a/\xff");
+        assert_eq!(typed(name, "oss://demo/").unwrap_err().code, 2);
+        assert_eq!(typed(name, "oss://demo/k").unwrap().key.as_str(), "k");
+    }
 }

@@ -103,16 +103,16 @@ fn parse_bucket(name: &str) -> Result<Bucket, String> {
 ///
 /// # Errors
 /// See [`ServeError`]; a server that was asked to end did not fail.
-pub fn run(args: ServeArgs) -> Result<(), ServeError> {
+pub fn run(args: &ServeArgs) -> Result<(), ServeError> {
     let secret = std::env::var(SECRET).ok().filter(|secret| !secret.is_empty()).map(Zeroizing::new);
-    let config = config(&args, secret)?;
+    let config = config(args, secret)?;
     tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(serve(args, config))
 }
 
-async fn serve(args: ServeArgs, config: Config) -> Result<(), ServeError> {
+async fn serve(args: &ServeArgs, config: Config) -> Result<(), ServeError> {
     let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
     let server = Server::bind(config).await?;
-    announce(&args, &server)?;
+    announce(args, &server)?;
     let ended = async move {
         tokio::select! {
             _ = tokio::signal::ctrl_c() => {}

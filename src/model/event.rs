@@ -36,7 +36,16 @@ pub enum Event {
     /// The store opened an upload, and its id is durable.
     Initiated { upload_id: UploadId },
     /// A part is in the store and its checksum agrees (`verified`), or the store named none.
-    PartDone { part: u32, bytes: u64, crc64: u64, attempts: u32, verified: bool },
+    PartDone {
+        part: u32,
+        bytes: u64,
+        /// Serialised as decimal text, as OSS writes it: JSON numbers lose digits in many readers.
+        #[serde(serialize_with = "as_text")]
+        crc64: u64,
+        /// 0: the part was in the store already and is now known to be good.
+        attempts: u32,
+        verified: bool,
+    },
     /// An exchange failed in passing and is tried again after `delay_ms`.
     Retrying { operation: &'static str, part: Option<u32>, attempt: u32, delay_ms: u64, fault: String },
     /// All parts are there; the store is asked to merge them.
@@ -63,4 +72,8 @@ pub struct Progress {
 /// Hears about a transfer. Called with no lock held, from the engine's threads: return quickly.
 pub trait Observer: Send + Sync {
     fn event(&self, event: &Event);
+}
+
+fn as_text<S: serde::Serializer>(number: &u64, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(number)
 }
