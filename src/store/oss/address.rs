@@ -1,6 +1,6 @@
 //! Endpoints, regions, and the three ways to address a bucket (specification, sections 1.1 and 1.2).
 
-use std::net::IpAddr;
+use core::net::IpAddr;
 
 use http::Uri;
 use http::uri::{Authority, PathAndQuery, Scheme};
