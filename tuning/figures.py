@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Measures the figures of the README: CPU, throughput, memory, and what the checkpoint costs.
 
-    tuning/figures.py [--gib 4] [--runs 5] [--dir DIRECTORY]
+    tuning/figures.py [--gib 4] [--runs 5] [--dir DIRECTORY] [--only TEXT]
 
 Client and `haul serve --store null` share the machine; the file is in the page cache; medians are printed, and every
 run is written to tuning/results/figures.json. CPU is that of the client process alone, user and system.
@@ -29,9 +29,13 @@ def main():
         with Store("null") as plain, Store("null", tls=certificate) as tls:
             trust = ["--ca-cert", str(certificate[0])]
             for row in rows():
+                if arguments.only not in row["name"]:
+                    continue
                 file = many if row.get("many") else big
                 endpoint, extra = (tls.endpoint, trust) if row.get("tls") else (plain.endpoint, [])
                 results["rows"].append(measure(row, file, endpoint, extra, arguments.runs))
+    if arguments.only:
+        return
     out = ROOT / "tuning" / "results" / "figures.json"
     out.write_text(json.dumps(results, indent=1) + "\n")
     print(f"\nwritten to {out.relative_to(ROOT)}")
@@ -42,6 +46,7 @@ def parse():
     parser.add_argument("--gib", type=float, default=4)
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--dir", default=tempfile.gettempdir(), help="where the test files are made and kept")
+    parser.add_argument("--only", default="", help="rows whose names hold this text; the results file is then left alone")
     return parser.parse_args()
 
 
@@ -87,7 +92,7 @@ def measure(row, file, endpoint, extra, runs):
 def self_signed(directory: Path):
     certificate, key = directory / "cert.pem", directory / "key.pem"
     subprocess.run(["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost",
-                    "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1", "-keyout", key, "-out", certificate],
+                    "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1", "-addext", "basicConstraints=critical,CA:FALSE", "-keyout", key, "-out", certificate],
                    check=True, capture_output=True)
     return certificate, key
 

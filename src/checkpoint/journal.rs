@@ -1,7 +1,7 @@
 //! The journal: one thread that owns the log of a transfer.
 //!
-//! Records are queued, written in groups as soon as the thread is free (so that a killed process loses only what was
-//! never written) and synced at most every 50 ms, unless somebody waits: then at once. Opening recovers, binds
+//! Records are queued, written in groups within milliseconds (so that a killed process loses next to nothing) and synced
+//! at most every 200 ms, unless somebody waits: then at once. Opening recovers, binds
 //! and compacts in one atomic replace. After the first failed write every later call gives that error.
 
 use std::path::{Path, PathBuf};
@@ -19,7 +19,9 @@ use super::wal::{Storage, dir, frame};
 use super::{Binding, Checkpoint, CheckpointError, Record, record, recovery};
 
 /// Longest time that a written record waits for its sync. Losing it costs only one more listing of parts.
-const SYNC_EVERY: Duration = Duration::from_millis(50);
+const SYNC_EVERY: Duration = Duration::from_millis(200);
+/// How long a group gathers when nobody waits: one wake-up and one write for all parts that end in it.
+const GATHER: Duration = Duration::from_millis(2);
 
 /// What stood at the place of the checkpoint.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -213,7 +215,7 @@ impl<S: Storage> Writer<S> {
     /// Takes everything that is queued, writes it at once and syncs if somebody waits. True when the log is removed.
     fn group(&mut self, first: Command) -> bool {
         let mut waiting = Vec::new();
-        let mut next = Some(first);
+        let (mut next, mut gathered) = (Some(first), false);
         while let Some(command) = next {
             match command {
                 Command::Record(payload) => frame::push(&mut self.frames, &payload),
@@ -221,6 +223,11 @@ impl<S: Storage> Writer<S> {
                 Command::Remove(done) => return self.finish(waiting, done),
             }
             next = self.queue.try_recv().ok();
+            if next.is_none() && waiting.is_empty() && !gathered {
+                gathered = true;
+                std::thread::sleep(GATHER);
+                next = self.queue.try_recv().ok();
+            }
         }
         let overdue = self.unsynced_since.is_some_and(|since| since.elapsed() >= SYNC_EVERY);
         let mut result = self.write();

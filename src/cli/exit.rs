@@ -37,6 +37,7 @@ impl From<Error> for Failure {
         let code = code(&error);
         let hint = match error.fault_kind() {
             Some(FaultKind::ClockSkew) => Some("set the clock of this machine right, then run the same command again"),
+            Some(FaultKind::Untrusted) => Some("if the server is yours, name its authority with --ca-cert FILE"),
             _ => hint(code),
         };
         Self { code, message: error.to_string(), hint }
@@ -60,7 +61,7 @@ fn fault_code(kind: FaultKind) -> u8 {
     match kind {
         FaultKind::Transport | FaultKind::Server | FaultKind::Throttled => RETRY_LATER,
         FaultKind::Corrupted => INTEGRITY,
-        FaultKind::ClockSkew | FaultKind::Credentials => CREDENTIALS,
+        FaultKind::ClockSkew | FaultKind::Credentials | FaultKind::Untrusted => CREDENTIALS,
         FaultKind::NotFound | FaultKind::NoSuchUpload | FaultKind::Conflict | FaultKind::Refused => REFUSED,
         _ => OTHER,
     }
@@ -108,6 +109,7 @@ mod tests {
             (FaultKind::Corrupted, 6),
             (FaultKind::ClockSkew, 4),
             (FaultKind::Credentials, 4),
+            (FaultKind::Untrusted, 4),
             (FaultKind::NotFound, 5),
             (FaultKind::NoSuchUpload, 5),
             (FaultKind::Conflict, 5),

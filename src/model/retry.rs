@@ -19,6 +19,8 @@ pub enum FaultKind {
     ClockSkew,
     /// Key, secret, token or permission: nobody else can mend it.
     Credentials,
+    /// The server did not prove to be the one that was named: never again without a person.
+    Untrusted,
     /// Bucket, object or upload does not exist.
     NotFound,
     /// The upload id is unknown to the store: completed, aborted, or never there.

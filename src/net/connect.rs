@@ -174,10 +174,7 @@ fn tls_fault(origin: &Origin, cause: &std::io::Error) -> Fault {
     let inner = cause.get_ref().and_then(|e| e.downcast_ref::<rustls::Error>());
     let message = format!("TLS with {}: {cause}", origin.host);
     match inner {
-        Some(rustls::Error::InvalidCertificate(_)) => Fault::new(
-            FaultKind::Refused,
-            format!("{message}; if the server is yours, name the authority that signed its certificate"),
-        ),
+        Some(rustls::Error::InvalidCertificate(_)) => Fault::new(FaultKind::Untrusted, message),
         _ => transport(message),
     }
 }

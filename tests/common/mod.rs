@@ -77,6 +77,13 @@ impl Served {
         json_lines(&output.stdout)
     }
 
+    /// How many parts of unfinished uploads the store keeps. A kill in the moment between the store's answer to Initiate
+    /// and its record leaves an upload behind, but never one with parts.
+    pub fn stored_parts(&self) -> usize {
+        let uploads = files_below(&self.directory.join("uploads"));
+        uploads.iter().filter(|path| path.file_name().is_none_or(|name| name != "upload.json")).count()
+    }
+
     /// What `haul stat` says of an object of the bucket.
     pub fn stat(&self, key: &str) -> Value {
         let url = format!("oss://demo/{key}");
