@@ -72,7 +72,13 @@ fn every_cut_of_a_text_of_crc64_json_combines_to_the_whole() {
         let text = vector["text"].as_str().unwrap().as_bytes();
         for (head, tail) in (0..=text.len()).map(|cut| text.split_at(cut)) {
             let pieces = [head, tail].map(|piece| (crc64(piece), piece.len() as u64));
-            assert_eq!(combine_all(pieces), number(&vector["crc"]), "crc64.json {} cut at {}", vector["id"], head.len());
+            assert_eq!(
+                combine_all(pieces),
+                number(&vector["crc"]),
+                "crc64.json {} cut at {}",
+                vector["id"],
+                head.len()
+            );
         }
     }
 }
