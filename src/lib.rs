@@ -14,6 +14,27 @@
 //! | [`model`] | values and rules |
 //! | [`server`] | the embedded OSS |
 
+//! One upload in ten lines:
+//!
+//! ```no_run
+//! use haul::blocking::Client;
+//! use haul::model::object::{Bucket, Key};
+//! use haul::model::settings::{ClientSettings, UploadRequest};
+//! use haul::store::credentials::Credentials;
+//!
+//! # fn main() -> Result<(), haul::error::Error> {
+//! let credentials = Credentials::new("my-key-id", "my-secret");
+//! let client = Client::new(ClientSettings::new("oss-cn-hangzhou.aliyuncs.com"), Some(credentials))?;
+//! let request = UploadRequest::new("backup.tar", Bucket::new("my-bucket")?, Key::new("backup.tar")?);
+//! let done = client.upload(request).wait()?;
+//! println!("{} bytes, ETag {}, CRC64 {}", done.bytes, done.etag, done.crc64);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! Unsafe code is in three files: `source/buffer.rs`, `source/mmap.rs`, `source/uring.rs`.
+
+#![deny(unsafe_code)]
 #![deny(unsafe_op_in_unsafe_fn, clippy::undocumented_unsafe_blocks)]
 
 pub mod blocking;
@@ -28,5 +49,4 @@ pub mod net;
 pub mod server;
 #[doc(hidden)]
 pub mod source;
-#[doc(hidden)]
 pub mod store;

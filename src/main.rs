@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use cli::args::{Checkpoint, Cli, Command, Uploads};
 use cli::exit::Failure;
-use cli::{connect, report};
+use cli::report;
 
 fn main() -> ExitCode {
     let typed = Cli::parse();
@@ -49,9 +49,4 @@ fn start_tracing(verbose: u8) {
     };
     let filter = tracing_subscriber::EnvFilter::new(level);
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
-}
-
-/// Waits for `work`; the client's own threads do it.
-fn wait<T>(work: impl Future<Output = Result<T, haul::error::Error>>) -> Result<T, Failure> {
-    Ok(connect::runtime()?.block_on(work)?)
 }

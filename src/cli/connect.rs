@@ -22,10 +22,15 @@ pub struct Connection {
     _local: Option<Local>,
 }
 
-/// Waits on this thread for what the client's own threads do.
+/// A runtime that only waits: the client's own threads do the work.
 pub fn runtime() -> Result<tokio::runtime::Runtime, Error> {
     let built = tokio::runtime::Builder::new_current_thread().enable_all().build();
     built.map_err(|cause| Error::System { what: "start the runtime", cause })
+}
+
+/// Waits for `work`; the client's own threads do it.
+pub fn wait<T>(work: impl Future<Output = Result<T, Error>>) -> Result<T, Failure> {
+    Ok(runtime()?.block_on(work)?)
 }
 
 fn env(name: &str) -> Option<String> {

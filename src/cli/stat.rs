@@ -5,7 +5,7 @@ use haul::model::object::{Key, ObjectUrl};
 use serde_json::json;
 
 use super::args::Connect;
-use super::connect::connect;
+use super::connect::{connect, wait};
 use super::exit::Failure;
 use super::report::print;
 
@@ -14,7 +14,7 @@ use super::report::print;
 pub fn run(url: &ObjectUrl, typed: &Connect, json: bool) -> Result<(), Failure> {
     let key = Key::new(&*url.key).map_err(|e| Failure::usage(e.to_string()))?;
     let connection = connect(typed, &url.bucket)?;
-    let info = crate::wait(connection.client.stat(&url.bucket, &key))?;
+    let info = wait(connection.client.stat(&url.bucket, &key))?;
     if json {
         print(as_json(&info))
     } else {

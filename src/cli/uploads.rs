@@ -7,7 +7,7 @@ use haul::model::object::{Key, ObjectUrl, UploadId};
 use serde_json::json;
 
 use super::args::Connect;
-use super::connect::{Connection, connect};
+use super::connect::{Connection, connect, wait};
 use super::exit::Failure;
 use super::report::print;
 
@@ -48,7 +48,7 @@ pub fn abort(
         }
     };
     for (key, id) in &doomed {
-        crate::wait(connection.client.abort_upload(&url.bucket, key, id))?;
+        wait(connection.client.abort_upload(&url.bucket, key, id))?;
         if !quiet {
             print(format_args!("aborted {id} of oss://{}/{key}", url.bucket));
         }
@@ -60,7 +60,7 @@ pub fn abort(
 }
 
 fn listed(connection: &Connection, url: &ObjectUrl) -> Result<Vec<UploadInfo>, Failure> {
-    crate::wait(connection.client.list_uploads(&url.bucket, &url.key))
+    wait(connection.client.list_uploads(&url.bucket, &url.key))
 }
 
 /// When an upload was begun; `None` if the store does not say so in a way that can be read: such are never old.

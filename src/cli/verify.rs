@@ -8,7 +8,7 @@ use haul::model::object::ObjectUrl;
 use haul::source::file::SourceFile;
 
 use super::args::Connect;
-use super::connect::connect;
+use super::connect::{connect, wait};
 use super::exit::{Failure, INTEGRITY, REFUSED, SOURCE};
 use super::report::print;
 
@@ -21,7 +21,7 @@ pub fn run(file: &Path, url: &ObjectUrl, typed: &Connect, quiet: bool) -> Result
     let key = url.key_for(name).map_err(|e| Failure::usage(e.to_string()))?;
     let opened = SourceFile::open(file).map_err(haul::error::Error::from)?;
     let connection = connect(typed, &url.bucket)?;
-    let info = crate::wait(connection.client.stat(&url.bucket, &key))?;
+    let info = wait(connection.client.stat(&url.bucket, &key))?;
     let object = ObjectUrl { bucket: url.bucket.clone(), key: key.to_string() };
     let differ = |what: String| Failure {
         hint: Some("the object is not this state of the file: upload it again if the file is right"),

@@ -16,6 +16,7 @@ use bytes::Bytes;
 use futures_util::future::ready;
 use memmap2::{Advice, Mmap, MmapOptions};
 
+use super::buffer::CHUNK_BYTES;
 use super::file::SourceFile;
 use super::{Reading, Source, SourceError};
 
@@ -24,8 +25,6 @@ const PAGE: usize = 4096;
 const WINDOW_BYTES: usize = 8 << 20;
 /// Windows that stay mapped for the chunks to come.
 const WINDOWS_KEPT: usize = 32;
-/// Small enough to stay in the second-level cache between checksum and socket.
-const CHUNK_BYTES: usize = 256 << 10;
 /// Windows of all transfers of a process that can be guarded at a time.
 const GUARDS_MAX: usize = 2048;
 

@@ -16,11 +16,14 @@ use futures_util::future::BoxFuture;
 
 use crate::model::settings::ReaderKind;
 
+#[allow(unsafe_code, reason = "one of the three files that lib.rs lists")]
 pub mod buffer;
 pub mod file;
+#[allow(unsafe_code, reason = "one of the three files that lib.rs lists")]
 pub mod mmap;
 pub mod pread;
 mod residency;
+#[allow(unsafe_code, reason = "one of the three files that lib.rs lists")]
 pub mod uring;
 
 use buffer::BufferPool;

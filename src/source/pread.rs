@@ -9,13 +9,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use futures_util::future::ready;
 use rustix::io::{Errno, ReadWriteFlags, preadv2};
 
-use super::buffer::{BufferPool, Lease};
+use super::buffer::{BufferPool, CHUNK_BYTES, Lease};
 use super::file::SourceFile;
 use super::{Reading, Source};
 
-/// Fits the second-level cache beside what else needs to be there, so that checksum and socket find it hot. 128 KiB to
-/// 512 KiB measured alike; 1 MiB costs a tenth more.
-const CHUNK_BYTES: usize = 256 << 10;
 /// Chunks in a row that must come from memory before a file counts as warm again.
 const WARM_AFTER: usize = 16;
 
