@@ -109,6 +109,9 @@ pub trait Dialect: Send + Sync {
     /// What an answer without success means.
     fn fault(&self, response: &Response<Bytes>) -> Fault;
 
+    /// The fault in an answer that has a success for its status and an error for its body, if that is what it is.
+    fn fault_in_success(&self, body: &[u8]) -> Option<Fault>;
+
     /// Addresses a call and signs it for time `at`. Without credentials it stays unsigned.
     fn request(&self, call: Call<'_>, credentials: Option<&Credentials>, at: SystemTime) -> Request<Bytes>;
 }

@@ -3,16 +3,15 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use http::{HeaderValue, Method, Response, StatusCode};
+use http::{HeaderValue, Method, Response};
 use md5::{Digest, Md5};
 use serde::{Deserialize, Serialize};
 
-use super::ObjectStored;
+use super::{ObjectStored, callback_failed};
 use crate::model::object::{Bucket, ETag, Key, UploadId};
 use crate::model::part::PartNumber;
 use crate::model::retry::Fault;
 use crate::model::settings::ObjectOptions;
-use crate::store::oss::errors::fault_in_success;
 use crate::store::{Call, Dialect, Operation, Stage, xml};
 
 pub struct Complete<'a> {
@@ -72,14 +71,13 @@ impl Operation for Complete<'_> {
 
     fn read(&self, dialect: &dyn Dialect, response: &Response<Bytes>) -> Result<ObjectStored, Fault> {
         let callback = self.options.callback.is_some();
-        // 203: the object is there, its callback failed (specification, section 4.14).
-        let committed = callback && response.status() == StatusCode::NON_AUTHORITATIVE_INFORMATION;
-        if !committed && let Some(fault) = fault_in_success(response.body()) {
+        if !callback_failed(response, callback)
+            && let Some(fault) = dialect.fault_in_success(response.body())
+        {
             return Err(fault);
         }
         let named = if callback { None } else { xml::read::<Document>(response.body()).ok().and_then(|d| d.etag) };
-        let etag = named.as_deref().map(ETag::new).or(committed.then(|| ETag::new("")));
-        ObjectStored::read(dialect, response, etag, callback)
+        ObjectStored::read(dialect, response, named.as_deref().map(ETag::new), callback)
     }
 }
 

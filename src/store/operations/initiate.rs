@@ -4,7 +4,7 @@ use bytes::Bytes;
 use http::{Method, Response};
 use serde::Deserialize;
 
-use super::lacks;
+use super::upload_id;
 use crate::model::object::{Bucket, Key, UploadId};
 use crate::model::retry::Fault;
 use crate::model::settings::ObjectOptions;
@@ -35,6 +35,6 @@ impl Operation for Initiate<'_> {
 
     fn read(&self, _: &dyn Dialect, response: &Response<Bytes>) -> Result<UploadId, Fault> {
         let document: Document = xml::read(response.body())?;
-        if document.upload_id.is_empty() { Err(lacks("an upload id")) } else { Ok(UploadId(document.upload_id)) }
+        upload_id(document.upload_id)
     }
 }

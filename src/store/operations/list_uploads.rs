@@ -4,7 +4,7 @@ use bytes::Bytes;
 use http::{Method, Response};
 use serde::Deserialize;
 
-use super::lacks;
+use super::{KEY_BYTES_MAX, UPLOAD_ID_BYTES_MAX, lacks, upload_id};
 use crate::model::object::{Bucket, Key, UploadId};
 use crate::model::retry::{Fault, FaultKind};
 use crate::store::{Call, Dialect, Operation, xml};
@@ -61,8 +61,11 @@ impl Operation for ListUploads<'_> {
             .query("uploads", "")
             .query("encoding-type", "url")
             .query("max-uploads", "1000");
-        if !self.prefix.is_empty() {
-            call = call.query("prefix", self.prefix);
+        // No key is longer; the answer is sifted by the whole prefix.
+        let ends = self.prefix.char_indices().map(|(start, c)| start + c.len_utf8());
+        let prefix = &self.prefix[..ends.take_while(|end| *end <= KEY_BYTES_MAX).last().unwrap_or_default()];
+        if !prefix.is_empty() {
+            call = call.query("prefix", prefix);
         }
         match &self.after {
             Some((key, id)) => call.query("key-marker", key.as_str()).query("upload-id-marker", id.as_str()),
@@ -72,22 +75,35 @@ impl Operation for ListUploads<'_> {
 
     fn read(&self, _: &dyn Dialect, response: &Response<Bytes>) -> Result<UploadsPage, Fault> {
         let document: Document = xml::read(response.body())?;
+        let next = if document.is_truncated == Some(true) { Some(document.next()?) } else { None };
         let encoding = document.encoding_type.as_deref();
-        let upload = |upload: DocumentUpload| {
-            let key = Key::new(xml::decoded(&upload.key, encoding)?);
-            Ok(UploadInfo {
-                key: key.map_err(|e| Fault::new(FaultKind::Protocol, e.to_string()))?,
-                upload_id: UploadId(upload.upload_id),
-                initiated: upload.initiated.unwrap_or_default(),
-            })
-        };
-        let next = match (document.is_truncated, &document.next_key_marker) {
-            (Some(true), Some(key)) => {
-                Some((xml::decoded(key, encoding)?, document.next_upload_id_marker.clone().unwrap_or_default()))
-            }
-            (Some(true), None) => return Err(lacks("the marker of the next page")),
-            _ => None,
-        };
-        Ok(UploadsPage { uploads: document.uploads.into_iter().map(upload).collect::<Result<_, Fault>>()?, next })
+        let uploads =
+            document.uploads.into_iter().map(|upload| upload.info(encoding)).collect::<Result<Vec<_>, _>>()?;
+        let uploads = uploads.into_iter().filter(|upload| upload.key.as_str().starts_with(self.prefix)).collect();
+        Ok(UploadsPage { uploads, next })
+    }
+}
+
+impl Document {
+    /// Where the next page begins.
+    fn next(&self) -> Result<(String, String), Fault> {
+        let key = self.next_key_marker.as_deref().ok_or_else(|| lacks("the marker of the next page"))?;
+        let key = xml::decoded(key, self.encoding_type.as_deref())?;
+        let id = self.next_upload_id_marker.clone().unwrap_or_default();
+        if key.len() > KEY_BYTES_MAX || id.len() > UPLOAD_ID_BYTES_MAX {
+            return Err(Fault::new(FaultKind::Protocol, "the marker of the next page is too long"));
+        }
+        Ok((key, id))
+    }
+}
+
+impl DocumentUpload {
+    fn info(self, encoding: Option<&str>) -> Result<UploadInfo, Fault> {
+        let key = Key::new(xml::decoded(&self.key, encoding)?);
+        Ok(UploadInfo {
+            key: key.map_err(|e| Fault::new(FaultKind::Protocol, e.to_string()))?,
+            upload_id: upload_id(self.upload_id)?,
+            initiated: self.initiated.unwrap_or_default(),
+        })
     }
 }

@@ -1,9 +1,9 @@
 //! What can be asked of a store: one file per operation.
 
 use bytes::Bytes;
-use http::{HeaderMap, Response};
+use http::{HeaderMap, Response, StatusCode};
 
-use crate::model::object::ETag;
+use crate::model::object::{ETag, UploadId};
 use crate::model::retry::{Fault, FaultKind};
 use crate::store::Dialect;
 
@@ -17,11 +17,17 @@ pub mod list_uploads;
 pub mod put;
 pub mod upload_part;
 
+/// Longest key, in bytes (specification, section 1.4).
+const KEY_BYTES_MAX: usize = 1023;
+/// Longest upload id that is believed, in bytes. It has 32 in practice; the address of a request must have room for it.
+const UPLOAD_ID_BYTES_MAX: usize = 1 << 10;
+
 /// An object that came into being.
 #[derive(Debug, Clone)]
 pub struct ObjectStored {
     /// HTTP status: 200, or 203 when the object is there but the callback failed.
     pub status: u16,
+    /// Empty if the callback failed and the answer named none.
     pub etag: ETag,
     /// Checksum of the object, if the store named one.
     pub crc64: Option<u64>,
@@ -42,7 +48,8 @@ impl ObjectStored {
         callback: bool,
     ) -> Result<Self, Fault> {
         let marks = dialect.marks(response.headers());
-        let etag = etag_of(response.headers()).or(etag).ok_or_else(|| lacks("an ETag"))?;
+        let unnamed = || callback_failed(response, callback).then(|| ETag::new(""));
+        let etag = etag_of(response.headers()).or(etag).or_else(unnamed).ok_or_else(|| lacks("an ETag"))?;
         Ok(Self {
             status: response.status().as_u16(),
             etag,
@@ -55,9 +62,24 @@ impl ObjectStored {
     }
 }
 
+/// Whether the object is there though its callback failed: such an answer is an error document, and may name no tag
+/// (specification, section 4.14).
+fn callback_failed(response: &Response<Bytes>, callback: bool) -> bool {
+    callback && response.status() == StatusCode::NON_AUTHORITATIVE_INFORMATION
+}
+
 fn etag_of(headers: &HeaderMap) -> Option<ETag> {
     let text = headers.get(http::header::ETAG)?.to_str().ok()?;
     Some(ETag::new(text))
+}
+
+/// An upload id, as a store gave it.
+fn upload_id(text: String) -> Result<UploadId, Fault> {
+    match text.len() {
+        0 => Err(lacks("an upload id")),
+        1..=UPLOAD_ID_BYTES_MAX => Ok(UploadId(text)),
+        bytes => Err(Fault::new(FaultKind::Protocol, format!("the answer has an upload id of {bytes} bytes"))),
+    }
 }
 
 fn lacks(what: &str) -> Fault {

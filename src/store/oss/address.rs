@@ -1,6 +1,6 @@
 //! Endpoints, regions, and the three ways to address a bucket (specification, sections 1.1 and 1.2).
 
-use core::net::IpAddr;
+use core::net::{IpAddr, Ipv6Addr};
 
 use http::Uri;
 use http::uri::{Authority, PathAndQuery, Scheme};
@@ -11,6 +11,10 @@ use crate::model::settings::{Addressing, ClientSettings, Signature};
 use crate::store::Call;
 
 const SUFFIX: &str = ".aliyuncs.com";
+/// What the id of a cloud box begins with; it stands where a region would.
+const CLOUD_BOX: &str = "cb-";
+/// Longest name of a host, in bytes (RFC 1035, section 2.3.4).
+const HOST_BYTES_MAX: usize = 253;
 
 /// Why an endpoint cannot be used. Nothing was sent.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -48,8 +52,12 @@ impl Address {
     pub fn new(settings: &ClientSettings) -> Result<Self, AddressError> {
         let (scheme, authority) = clean(&settings.endpoint)?;
         let host = host_of(&authority).ok_or_else(|| AddressError::Endpoint(settings.endpoint.clone()))?;
-        let by_path = host.eq_ignore_ascii_case("localhost") || is_ip(host);
-        let default = if by_path { Addressing::Path } else { Addressing::Virtual };
+        let addressing = match settings.addressing {
+            None if host == "localhost" => Addressing::Path,
+            // No label can stand in front of an IP address (specification, section 1.1).
+            None | Some(Addressing::Virtual) if is_ip(host) => Addressing::Path,
+            named => named.unwrap_or(Addressing::Virtual),
+        };
         let region = match &settings.region {
             Some(named) => region_named(named)?,
             None => region_of(host).unwrap_or_default(),
@@ -57,14 +65,7 @@ impl Address {
         if region.is_empty() && settings.signature == Signature::V4 {
             return Err(AddressError::NoRegion(host.to_owned()));
         }
-        let product = if region.starts_with("cb-") { "oss-cloudbox" } else { "oss" };
-        let addressing = settings.addressing.unwrap_or(default);
-        // The authority with a bucket in front must be one too.
-        format!("bucket.{authority}")
-            .parse::<Authority>()
-            .ok()
-            .or_else(|| authority.parse().ok())
-            .ok_or_else(|| AddressError::Endpoint(settings.endpoint.clone()))?;
+        let product = if region.starts_with(CLOUD_BOX) { "oss-cloudbox" } else { "oss" };
         Ok(Self { scheme, authority, addressing, region, product })
     }
 
@@ -101,37 +102,59 @@ impl Address {
     }
 }
 
-/// Scheme, and host with port, of what a user calls an endpoint. Scheme `https` if none is named; user names, paths,
-/// queries and fragments are dropped.
+/// Scheme, and host with port, of what a user calls an endpoint, so that one endpoint has one name: scheme `https` if
+/// none is named, host in lower case, no port where it is the scheme's own; user names, paths, queries and fragments
+/// are dropped.
 fn clean(endpoint: &str) -> Result<(Scheme, String), AddressError> {
-    let refused = || AddressError::Endpoint(endpoint.to_owned());
+    // What stands before `@` may be a password.
+    let refused = || AddressError::Endpoint(endpoint.rsplit('@').next().unwrap_or_default().to_owned());
     let (scheme, rest) = match endpoint.trim().split_once("://") {
         Some((scheme, rest)) if scheme.eq_ignore_ascii_case("http") => (Scheme::HTTP, rest),
         Some((scheme, rest)) if scheme.eq_ignore_ascii_case("https") => (Scheme::HTTPS, rest),
         Some(_) => return Err(refused()),
         None => (Scheme::HTTPS, endpoint.trim()),
     };
-    let authority = without_path(rest);
-    let authority = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
-    host_of(authority).ok_or_else(refused)?;
-    Ok((scheme, authority.to_owned()))
+    let (host, port) = split(without_path(rest)).ok_or_else(refused)?;
+    let host = host.to_ascii_lowercase();
+    let own = if scheme == Scheme::HTTP { 80 } else { 443 };
+    match port.filter(|port| *port != own) {
+        Some(port) => Ok((scheme, format!("{host}:{port}"))),
+        None => Ok((scheme, host)),
+    }
 }
 
 fn without_path(text: &str) -> &str {
     text.split(['/', '?', '#']).next().unwrap_or_default()
 }
 
-/// The host of `[user@]host[:port]`, if it is one.
+/// Host, with the brackets of IPv6, and port of `[user@]host[:port]`, if it is one.
+fn split(authority: &str) -> Option<(&str, Option<u16>)> {
+    let authority = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
+    let colon = match authority.find(']') {
+        Some(bracket) => bracket + 1,
+        None => authority.find(':').unwrap_or(authority.len()),
+    };
+    let (host, port) = authority.split_at(colon);
+    let port = match port.strip_prefix(':') {
+        None if port.is_empty() => None,
+        Some("") => None,
+        Some(digits) if digits.bytes().all(|b| b.is_ascii_digit()) => Some(digits.parse().ok()?),
+        _ => return None,
+    };
+    is_host(host).then_some((host, port))
+}
+
+/// The host of `[user@]host[:port]`, without brackets, if it is one.
 fn host_of(authority: &str) -> Option<&str> {
-    let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
-    if let Some(rest) = host.strip_prefix('[') {
-        let (address, _) = rest.split_once(']')?;
-        return is_ip(address).then_some(address);
-    }
-    let (host, port) = host.split_once(':').unwrap_or((host, ""));
+    split(authority).map(|(host, _)| host.trim_matches(['[', ']']))
+}
+
+fn is_host(host: &str) -> bool {
     let legal = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
-    let fits = !host.is_empty() && host.bytes().all(legal) && (port.is_empty() || port.parse::<u16>().is_ok());
-    fits.then_some(host)
+    match host.strip_prefix('[') {
+        Some(rest) => rest.strip_suffix(']').is_some_and(|address| address.parse::<Ipv6Addr>().is_ok()),
+        None => !host.is_empty() && host.len() <= HOST_BYTES_MAX && host.bytes().all(legal),
+    }
 }
 
 fn is_ip(host: &str) -> bool {
@@ -148,10 +171,12 @@ fn is_region(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
 }
 
-/// The region that the name of an endpoint tells, with or without a bucket in front.
+/// The region that the name of an endpoint tells, with or without a bucket in front. That of a cloud box is its id.
 fn region_of(host: &str) -> Option<String> {
     let labels: Vec<_> = host.strip_suffix(SUFFIX)?.split('.').collect();
     let region = match labels.as_slice() {
+        [id, _, "oss-cloudbox" | "oss-cloudbox-control"] if id.starts_with(CLOUD_BOX) => id,
+        [.., "oss-cloudbox" | "oss-cloudbox-control"] => return None,
         [.., region, "oss"] => region,
         [.., label] => {
             let region = label.strip_prefix("oss-")?;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use http::{Response, StatusCode};
+use http::{Response, StatusCode, Uri};
 use serde::Deserialize;
 
 use crate::model::retry::{Fault, FaultKind};
@@ -13,6 +13,8 @@ use crate::store::xml;
 
 /// How much of an answer that is not XML is shown, in characters.
 const SHOWN_MAX: usize = 200;
+/// Marks, in lower case, of answers that may repeat what was signed.
+const NOT_SHOWN: [&str; 4] = ["<error", "stringtosign", "security-token", "authorization"];
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "PascalCase")]
@@ -25,44 +27,78 @@ struct Document {
     endpoint: Option<String>,
 }
 
+impl Document {
+    /// What this document means under `status`. What the store wrote is shown short and clean.
+    fn fault(self, status: StatusCode) -> Fault {
+        let said = |text: Option<String>| text.as_deref().map(shown).filter(|text| !text.is_empty());
+        let (code, ec) = (said(self.code), said(self.ec));
+        let kind = kind(status, code.as_deref());
+        let mut message = said(self.message).unwrap_or_else(|| reason(status).to_owned());
+        if let Some(endpoint) = said(self.endpoint) {
+            message += &format!("; use the endpoint {endpoint}");
+        }
+        if let Some(hint) = hint(code.as_deref(), ec.as_deref(), &message) {
+            message += &format!("; {hint}");
+        }
+        let request_id = said(self.request_id);
+        Fault { code, ec, request_id, ..Fault::new(kind, message) }
+    }
+}
+
 /// The fault of an answer whose status is not a success.
 pub fn fault(response: &Response<Bytes>) -> Fault {
     let header = |name: &str| response.headers().get(name).and_then(|v| v.to_str().ok());
     // The answer to HEAD has no body: the document is in a header.
     let in_header = header("x-oss-err").and_then(|text| STANDARD.decode(text).ok());
     let body = in_header.as_deref().unwrap_or(response.body());
-    let document: Document = xml::read(body).unwrap_or_default();
     let status = response.status();
-    let ec = document.ec.or_else(|| header("x-oss-ec").map(str::to_owned));
-    let code = document.code.filter(|code| !code.is_empty());
-    Fault {
-        kind: kind(status, code.as_deref(), in_header.is_some() || !body.is_empty()),
-        status: Some(status.as_u16()),
-        message: message(status, code.as_deref(), document.message, document.endpoint.as_deref(), ec.as_deref(), body),
+    let document: Document = xml::read(body).unwrap_or_default();
+    let unexplained = document.code.is_none() && document.message.is_none();
+    let excerpt = if unexplained { excerpt(body) } else { None };
+    let document = Document {
+        message: document.message.or(excerpt.map(|text| format!("{}: {text}", reason(status)))),
         request_id: document.request_id.or_else(|| header("x-oss-request-id").map(str::to_owned)),
-        ec,
-        wait: wait(response),
-        code,
+        ec: document.ec.or_else(|| header("x-oss-ec").map(str::to_owned)),
+        ..document
+    };
+    let mut fault = Fault { status: Some(status.as_u16()), wait: wait(response), ..document.fault(status) };
+    if status.is_redirection() {
+        fault.message += "; redirects are not followed: use the endpoint of the bucket's region";
+        if let Some(host) = header("location").and_then(host_of_url) {
+            fault.message += &format!(" (the store points to {host})");
+        }
     }
+    fault
 }
 
 /// The fault in an answer that has a success for its status and an error for its body, if that is what it is.
 pub fn fault_in_success(body: &[u8]) -> Option<Fault> {
     let document: Document = xml::read(body).ok()?;
-    let code = document.code?;
-    let status = StatusCode::INTERNAL_SERVER_ERROR;
-    Some(Fault {
-        kind: kind(status, Some(&code), true),
-        message: document.message.unwrap_or_default(),
-        code: Some(code),
-        request_id: document.request_id,
-        ec: document.ec,
-        ..Fault::new(FaultKind::Server, "")
-    })
+    document.code.as_ref()?;
+    Some(document.fault(StatusCode::INTERNAL_SERVER_ERROR))
+}
+
+fn reason(status: StatusCode) -> &'static str {
+    status.canonical_reason().unwrap_or("refused")
+}
+
+/// The beginning of an answer that is no document, unless it may repeat what was signed or a token: an error document
+/// that cannot be read, or the page of a proxy that echoes the request.
+fn excerpt(body: &[u8]) -> Option<String> {
+    let text = String::from_utf8_lossy(&body[..body.len().min(4 * SHOWN_MAX)]);
+    let lower = text.to_ascii_lowercase();
+    let harmless = !NOT_SHOWN.iter().any(|mark| lower.contains(mark));
+    (harmless && !text.trim().is_empty()).then(|| shown(&text))
+}
+
+/// The host of an absolute URL; path and query stay out of messages.
+fn host_of_url(url: &str) -> Option<String> {
+    let authority = url.parse::<Uri>().ok()?.into_parts().authority?;
+    Some(authority.host().to_owned())
 }
 
 /// Named by code first, since one status has many meanings; by status where the code says no more.
-fn kind(status: StatusCode, code: Option<&str>, _has_document: bool) -> FaultKind {
+fn kind(status: StatusCode, code: Option<&str>) -> FaultKind {
     match code.unwrap_or_default() {
         "RequestTimeout" | "BadRequest" => FaultKind::Server,
         "InvalidDigest" => FaultKind::Corrupted,
@@ -94,45 +130,26 @@ fn wait(response: &Response<Bytes>) -> Option<Duration> {
     number("x-oss-qos-delay-time").map(Duration::from_millis).or_else(|| number("retry-after").map(Duration::from_secs))
 }
 
-fn message(
-    status: StatusCode,
-    code: Option<&str>,
-    said: Option<String>,
-    endpoint: Option<&str>,
-    ec: Option<&str>,
-    body: &[u8],
-) -> String {
-    let reason = status.canonical_reason().unwrap_or("refused");
-    let mut text = match said.filter(|said| !said.is_empty()) {
-        Some(said) => shown(&said),
-        None if code.is_some() || body.is_empty() => reason.to_owned(),
-        None => format!("{reason}: {}", shown(&String::from_utf8_lossy(&body[..body.len().min(4 * SHOWN_MAX)]))),
-    };
-    if let Some(endpoint) = endpoint {
-        text += &format!("; use the endpoint {}", shown(endpoint));
-    }
-    if status.is_redirection() {
-        text += "; redirects are not followed: use the endpoint of the bucket's region";
-    }
-    if let Some(hint) = hint(code, ec) {
-        text += "; ";
-        text += hint;
-    }
-    text
-}
-
-fn hint(code: Option<&str>, ec: Option<&str>) -> Option<&'static str> {
+/// What a person can do about it, where the store's own words do not say.
+fn hint(code: Option<&str>, ec: Option<&str>, message: &str) -> Option<&'static str> {
+    let about_region = message.to_ascii_lowercase().contains("region");
     match (code?, ec) {
-        ("SignatureDoesNotMatch", _) => Some("the secret is not the one of this key id, or a proxy changes requests"),
-        ("InvalidAccessKeyId", _) => Some("the key id is unknown to this endpoint, or disabled"),
         ("SecurityTokenExpired", _) | (_, Some("0002-00000007")) => {
             Some("the session token has expired: get a new one")
         }
+        ("InvalidSecurityToken" | "AccessKeyIdAndSecurityTokenNotMatch", _) => {
+            Some("the session token does not belong to this key: get a new one, or unset it")
+        }
+        (_, Some("0002-00000080")) => Some("this account may not use version 1 signatures: use version 4"),
+        ("InvalidArgument" | "SignatureDoesNotMatch", _) if about_region => {
+            Some("the region that was signed for is not that of the endpoint: set the region")
+        }
+        ("SignatureDoesNotMatch", _) => Some("the secret is not the one of this key id, or a proxy changes requests"),
+        ("InvalidAccessKeyId", _) => Some("the key id is unknown to this endpoint, or disabled"),
         ("RequestTimeTooSkewed", _) => Some("the clock of this machine is off by more than 15 minutes: set it right"),
         ("SecondLevelDomainForbidden", _) => {
             Some("this endpoint wants the bucket in the host name: virtual addressing")
         }
-        (_, Some("0002-00000080")) => Some("this account may not use version 1 signatures: use version 4"),
         _ => None,
     }
 }

@@ -1,6 +1,6 @@
 //! What only OSS does so: addresses, header names, signatures, errors.
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -24,6 +24,8 @@ pub mod sign_v4;
 use address::{Address, AddressError};
 
 const METADATA_PREFIX: &str = "x-oss-meta-";
+/// The last second that dates of four digits reach: 9999-12-31T23:59:59Z, in seconds since the epoch.
+const LAST_SECOND: u64 = 253_402_300_799;
 
 /// An OSS endpoint.
 pub struct Oss {
@@ -64,8 +66,17 @@ pub struct ToSign<'a, N: AsRef<str>> {
 
 /// Sets a header whose value is known to be legal: checked by [`super::options`] or made here.
 fn set(headers: &mut HeaderMap, name: impl AsRef<str>, value: &str) {
-    let name = HeaderName::from_bytes(name.as_ref().as_bytes());
-    if let (Ok(name), Ok(value)) = (name, HeaderValue::from_str(value)) {
+    insert(headers, name.as_ref(), value, false);
+}
+
+/// As [`set`], for a value that is left out where headers are shown.
+fn set_secret(headers: &mut HeaderMap, name: impl AsRef<str>, value: &str) {
+    insert(headers, name.as_ref(), value, true);
+}
+
+fn insert(headers: &mut HeaderMap, name: &str, value: &str, secret: bool) {
+    if let (Ok(name), Ok(mut value)) = (HeaderName::from_bytes(name.as_bytes()), HeaderValue::from_str(value)) {
+        value.set_sensitive(secret);
         headers.insert(name, value);
     }
 }
@@ -113,12 +124,17 @@ impl Dialect for Oss {
         errors::fault(response)
     }
 
+    fn fault_in_success(&self, body: &[u8]) -> Option<Fault> {
+        errors::fault_in_success(body)
+    }
+
     fn request(&self, mut call: Call<'_>, credentials: Option<&Credentials>, at: SystemTime) -> Request<Bytes> {
         let mut headers = std::mem::take(&mut call.headers);
         if !call.body.is_empty() {
             headers.insert(CONTENT_LENGTH, HeaderValue::from(call.body.len()));
         }
         if let Some(credentials) = credentials {
+            let at = at.clamp(UNIX_EPOCH, UNIX_EPOCH + Duration::from_secs(LAST_SECOND));
             self.sign(&call, &mut headers, credentials, at);
         }
         let mut request = Request::new(call.body.clone());
@@ -131,8 +147,7 @@ impl Dialect for Oss {
 
 /// Content type and the headers that an HTTP client will see.
 fn describe_content(options: &ObjectOptions, key: &Key, headers: &mut HeaderMap) {
-    let guessed = || mime_guess::from_path(key.as_str()).first_raw().unwrap_or("application/octet-stream");
-    set(headers, "content-type", options.content_type.as_deref().unwrap_or_else(guessed));
+    set(headers, "content-type", options.content_type.as_deref().unwrap_or_else(|| guessed_type(key)));
     let texts = [
         ("cache-control", &options.cache_control),
         ("content-disposition", &options.content_disposition),
@@ -145,6 +160,15 @@ fn describe_content(options: &ObjectOptions, key: &Key, headers: &mut HeaderMap)
     }
     for (name, value) in &options.metadata {
         set(headers, format!("{METADATA_PREFIX}{}", name.to_ascii_lowercase()), value);
+    }
+}
+
+/// The content type that the extension of `key` tells. `.ts` is what the official clients say it is (specification,
+/// section 9.1, item 24); tables of types know it under another name.
+fn guessed_type(key: &Key) -> &'static str {
+    match key.as_str().rsplit_once('.') {
+        Some((_, extension)) if extension.eq_ignore_ascii_case("ts") => "video/MP2T",
+        _ => mime_guess::from_path(key.as_str()).first_raw().unwrap_or("application/octet-stream"),
     }
 }
 

@@ -9,7 +9,7 @@ use http::HeaderMap;
 use http::header::{AUTHORIZATION, CONTENT_TYPE, DATE};
 use sha1::Sha1;
 
-use super::{ToSign, set};
+use super::{ToSign, set, set_secret};
 use crate::store::credentials::Credentials;
 
 /// Query parameters that are signed, besides all whose names start with `x-oss-` (section 2.4).
@@ -36,14 +36,15 @@ pub fn sign<N: AsRef<str>>(
 ) {
     set(headers, DATE, &httpdate::fmt_http_date(at));
     if let Some(token) = &credentials.session_token {
-        set(headers, "x-oss-security-token", token);
+        set_secret(headers, "x-oss-security-token", token);
     }
     let signature = signature(&string_to_sign(request, headers), &credentials.access_key_secret);
-    set(headers, AUTHORIZATION, &format!("OSS {}:{signature}", credentials.access_key_id));
+    set_secret(headers, AUTHORIZATION, &format!("OSS {}:{signature}", credentials.access_key_id));
 }
 
 fn string_to_sign<N: AsRef<str>>(request: &ToSign<'_, N>, headers: &HeaderMap) -> String {
-    let header = |name: &str| headers.get(name).and_then(|v| v.to_str().ok()).unwrap_or_default();
+    // HTTP takes blanks at both ends away.
+    let header = |name: &str| headers.get(name).and_then(|v| v.to_str().ok()).unwrap_or_default().trim();
     let date = if headers.contains_key("x-oss-date") { header("x-oss-date") } else { header(DATE.as_str()) };
     let mut text =
         format!("{}\n{}\n{}\n{date}\n", request.method, header("content-md5"), header(CONTENT_TYPE.as_str()));
