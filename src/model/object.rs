@@ -190,7 +190,21 @@ pub struct Fingerprint {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        #[test]
+        fn every_address_that_is_read_is_written_the_same(text in "oss://[a-z0-9-]{1,8}(/.{0,20})?", any in ".{0,40}") {
+            let _ = any.parse::<ObjectUrl>();
+            if let Ok(url) = text.parse::<ObjectUrl>() {
+                let written = url.to_string();
+                prop_assert_eq!(written.trim_end_matches('/'), text.trim_end_matches('/'));
+                prop_assert_eq!(written.parse::<ObjectUrl>().unwrap(), url);
+            }
+        }
+    }
 
     #[test]
     fn a_key_that_is_a_prefix_gets_the_name_of_the_file() {

@@ -1,0 +1,106 @@
+//! Proxies between this machine and the store: named, from the environment, plain and tunnelled.
+
+mod common;
+
+use std::io::{BufRead, BufReader, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::Path;
+use std::sync::mpsc::{Receiver, Sender, channel};
+
+use common::*;
+
+const PARTS: [&str; 4] = ["--part-size", "100KiB", "--parallel", "2"];
+
+/// A proxy that speaks both ways of RFC 9110: whole URIs for plain HTTP, CONNECT for the rest. Gives its address and the
+/// head of every request that opened a connection.
+fn proxy() -> (SocketAddr, Receiver<String>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let (heads, seen) = channel();
+    std::thread::spawn(move || {
+        for client in listener.incoming().map_while(Result::ok) {
+            let heads = heads.clone();
+            std::thread::spawn(move || carry(client, &heads));
+        }
+    });
+    (address, seen)
+}
+
+fn carry(client: TcpStream, heads: &Sender<String>) {
+    let mut reader = BufReader::new(client.try_clone().unwrap());
+    let mut head = String::new();
+    while !head.ends_with("\r\n\r\n") {
+        if reader.read_line(&mut head).unwrap_or(0) == 0 {
+            return;
+        }
+    }
+    let target = head.split(' ').nth(1).unwrap().to_owned();
+    let tunnel = head.starts_with("CONNECT ");
+    let authority = target.trim_start_matches("http://").split('/').next().unwrap().to_owned();
+    heads.send(head.clone()).unwrap();
+    let mut store = TcpStream::connect(authority).unwrap();
+    if tunnel {
+        (&client).write_all(b"HTTP/1.1 200 Connection established\r\n\r\n").unwrap();
+    } else {
+        store.write_all(head.as_bytes()).unwrap();
+    }
+    let (mut back, mut forth) = (store.try_clone().unwrap(), client.try_clone().unwrap());
+    std::thread::spawn(move || std::io::copy(&mut back, &mut forth));
+    let _ = std::io::copy(&mut reader, &mut store);
+}
+
+fn wants_success(mut command: std::process::Command) {
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{}", text(&output.stderr));
+}
+
+#[test]
+fn a_plain_proxy_gets_whole_uris_and_the_password() {
+    let scratch = tempfile::tempdir().unwrap();
+    let store = Served::start(scratch.path());
+    let (address, heads) = proxy();
+    let (file, content) = random_file(scratch.path(), 350 << 10, 1);
+    let url = format!("http://user:word@{address}");
+    wants_success(put(&file, &store.endpoint, &[&PARTS[..], &["--proxy", &url]].concat()));
+    assert!(store.holds(&content));
+    let head = heads.recv().unwrap();
+    assert!(head.contains(&format!("POST {}/demo/object?uploads", store.endpoint)), "{head}");
+    assert!(head.to_lowercase().contains("proxy-authorization: basic dxnlcjp3b3jk"), "{head}");
+}
+
+fn served_over_tls(directory: &Path) -> (Served, String) {
+    let made = rcgen::generate_simple_self_signed(vec!["127.0.0.1".into()]).unwrap();
+    let (cert, key) = (directory.join("cert.pem"), directory.join("key.pem"));
+    std::fs::write(&cert, made.cert.pem()).unwrap();
+    std::fs::write(&key, made.signing_key.serialize_pem()).unwrap();
+    let options = ["--tls-cert", cert.to_str().unwrap(), "--tls-key", key.to_str().unwrap()];
+    (Served::start_with(directory, &options), cert.to_str().unwrap().to_owned())
+}
+
+#[test]
+fn https_goes_through_a_tunnel_that_sees_nothing() {
+    let scratch = tempfile::tempdir().unwrap();
+    let (store, cert) = served_over_tls(scratch.path());
+    let (address, heads) = proxy();
+    let (file, content) = random_file(scratch.path(), 350 << 10, 1);
+    let mut command = put(&file, &store.endpoint, &[&PARTS[..], &["--ca-cert", &cert]].concat());
+    command.env("HTTPS_PROXY", format!("http://{address}"));
+    wants_success(command);
+    assert!(store.holds(&content));
+    let head = heads.recv().unwrap();
+    assert!(head.starts_with(&format!("CONNECT {} ", store.address())), "{head}");
+    assert!(!head.to_lowercase().contains("\r\nauthorization"), "{head}");
+}
+
+#[test]
+fn no_proxy_is_obeyed() {
+    let scratch = tempfile::tempdir().unwrap();
+    let store = Served::start(scratch.path());
+    let (file, _) = random_file(scratch.path(), 350 << 10, 1);
+    let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let mut command = put(&file, &store.endpoint, &PARTS);
+    command.env("HTTP_PROXY", format!("http://{nobody}"));
+    assert_eq!(exit_code(&command.output().unwrap()), 7);
+    command.env("NO_PROXY", "127.0.0.1");
+    wants_success(command);
+}
