@@ -2,6 +2,8 @@
 
 mod common;
 
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -205,4 +207,78 @@ fn without_a_checkpoint_a_failed_upload_is_aborted() {
     assert_eq!(exit_code(&output), 4);
     assert_eq!(store.open_uploads().len(), 0);
     assert!(!file.with_added_extension("cp").exists());
+}
+
+/// Leaves an upload open in the store, and its checkpoint beside the file.
+fn break_off(file: &std::path::Path, store: &Served) {
+    let (_runtime, meddler) = meddle(store.address(), |seen| match seen.is_part_number(3) {
+        true => Fate::Answer(StatusCode::FORBIDDEN, "<Error><Code>AccessDenied</Code></Error>"),
+        false => Fate::Forward,
+    });
+    // The same store under the same name, so that the checkpoint belongs to it: the proxy is named, not the endpoint.
+    let proxy = meddler.endpoint();
+    let output = put(file, &store.endpoint, &[&PARTS[..], &["--proxy", &proxy]].concat()).output().unwrap();
+    assert_eq!(exit_code(&output), 4, "{}", text(&output.stderr));
+    assert_eq!(store.open_uploads().len(), 1);
+    assert!(file.with_added_extension("cp").exists());
+}
+
+#[test]
+fn another_part_size_starts_over_says_so_and_aborts_the_old_upload() {
+    let scratch = tempfile::tempdir().unwrap();
+    let store = Served::start(scratch.path());
+    let (file, content) = random_file(scratch.path(), 350 * KIB, 1);
+    break_off(&file, &store);
+    let events = put_well(&file, &store.endpoint, &["--part-size", "200KiB"]);
+    let reason = named(&events, "started_over")[0]["reason"].as_str().unwrap().to_owned();
+    assert!(reason.contains("part size"), "{reason}");
+    assert!(store.holds(&content));
+    assert_eq!(store.open_uploads().len(), 0);
+}
+
+#[test]
+fn a_file_that_changed_starts_over_and_one_that_became_small_still_aborts_the_old_upload() {
+    let scratch = tempfile::tempdir().unwrap();
+    let store = Served::start(scratch.path());
+    let (file, _) = random_file(scratch.path(), 350 * KIB, 1);
+    for content in [vec![1; 350 * KIB], vec![2; 10]] {
+        break_off(&file, &store);
+        std::fs::write(&file, &content).unwrap();
+        let events = put_well(&file, &store.endpoint, &PARTS);
+        assert!(named(&events, "started_over")[0]["reason"].as_str().unwrap().contains("changed"), "{events:?}");
+        assert!(store.holds(&content));
+        assert_eq!(store.open_uploads().len(), 0);
+        assert!(!file.with_added_extension("cp").exists());
+        random_file(scratch.path(), 350 * KIB, 1);
+    }
+}
+
+#[test]
+fn an_interrupted_run_ends_with_130_says_how_to_go_on_and_goes_on() {
+    let scratch = tempfile::tempdir().unwrap();
+    let store = Served::start(scratch.path());
+    let held = Arc::new(AtomicBool::new(true));
+    let (_runtime, meddler) = meddle(store.address(), {
+        let held = held.clone();
+        move |seen| match seen.is_part_number(6) && held.load(Ordering::SeqCst) {
+            true => Fate::Hang,
+            false => Fate::Forward,
+        }
+    });
+    let (file, content) = random_file(scratch.path(), 1000 * KIB, 1);
+    let options = [&PARTS[..], &["--parallel", "1"]].concat();
+    let mut child =
+        put(&file, &meddler.endpoint(), &options).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok);
+    assert!(lines.any(|line| line.contains("part_done") && line.contains("\"part\":5")));
+    Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
+    let rest: Vec<_> = lines.collect();
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(exit_code(&output), 130);
+    assert!(rest.last().unwrap().contains("\"exit\":130"), "{rest:?}");
+    assert!(text(&output.stderr).contains("same command"), "{}", text(&output.stderr));
+    held.store(false, Ordering::SeqCst);
+    let events = put_well(&file, &meddler.endpoint(), &PARTS);
+    assert_eq!(parts_sent(&events), (6..=10).collect());
+    assert!(store.holds(&content));
 }
