@@ -115,7 +115,7 @@ impl Client {
                 uploads.extend(page.uploads);
                 match page.next {
                     // A store that does not move on would be asked for ever.
-                    next if next <= after => return Ok(uploads),
+                    next if next.is_none() || next == after => return Ok(uploads),
                     next => after = next,
                 }
             }

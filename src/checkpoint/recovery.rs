@@ -7,10 +7,13 @@ use super::journal::Found;
 use super::record::{self, NotDecoded};
 use super::wal::{dir, frame};
 use super::{Binding, Checkpoint, CheckpointError, Inspection};
-use crate::model::object::Fingerprint;
+use crate::model::object::{Fingerprint, UploadId};
 
 /// Largest file that is taken for a checkpoint, in bytes: a log of 10,000 parts has 0.5 MiB.
 pub const FILE_BYTES_MAX: u64 = 64 << 20;
+
+/// Longest upload id that is believed, in bytes: stores write 32, and it becomes part of an address.
+const UPLOAD_ID_BYTES_MAX: usize = 1024;
 
 /// Bytes from which a log is known by its magic.
 pub const HEAD_BYTES: usize = frame::HEADER_BYTES + record::MAGIC.len();
@@ -35,7 +38,14 @@ pub fn fold(bytes: &[u8]) -> Result<Inspection, NotDecoded> {
         used += frame::HEADER_BYTES + payload.len();
     }
     debug_assert!(used <= valid);
+    if upload_ids(&checkpoint).any(|id| id.0.is_empty() || id.0.len() > UPLOAD_ID_BYTES_MAX) {
+        return Err(NotDecoded::Damaged);
+    }
     Ok(Inspection { checkpoint, torn_bytes: (bytes.len() - used) as u64 })
+}
+
+fn upload_ids(checkpoint: &Checkpoint) -> impl Iterator<Item = &UploadId> {
+    checkpoint.upload_id.iter().chain(checkpoint.abandoned.iter().map(|open| &open.upload_id))
 }
 
 /// The checkpoint to go on with, given what stands at its place.
@@ -122,7 +132,7 @@ mod tests {
     use super::super::Record;
     use super::super::testing::{part, sample};
     use super::*;
-    use crate::model::object::{Bucket, UploadId};
+    use crate::model::object::Bucket;
     use crate::model::part::PartNumber;
 
     fn log_of(checkpoint: &Checkpoint) -> Vec<u8> {
@@ -185,6 +195,14 @@ mod tests {
         let (new, found) = resume(Some(&log), sample().binding).unwrap();
         assert_eq!(new, Checkpoint::new(sample().binding));
         assert!(matches!(found, Found::StartedOver { reason } if reason.contains("damaged")));
+    }
+
+    #[test]
+    fn an_upload_id_that_no_address_could_hold_is_damage() {
+        let mut forged = sample();
+        forged.upload_id = Some(UploadId("x".repeat(70_000)));
+        let (_, found) = resume(Some(&log_of(&forged)), sample().binding).unwrap();
+        assert!(matches!(found, Found::StartedOver { .. }));
     }
 
     #[test]
