@@ -78,12 +78,12 @@ async fn reads_that_nobody_polls_do_not_take_more_buffers_than_the_pool_has() {
 }
 
 #[tokio::test]
-async fn a_file_in_memory_is_read_from_there_and_the_choice_says_so() {
+async fn a_file_in_memory_is_mapped_and_the_choice_says_so() {
     let scratch = tempfile::tempdir().unwrap();
     let path = scratch.path().join("f");
     std::fs::write(&path, random(1 << 20)).unwrap();
     let file = Arc::new(SourceFile::open(&path).unwrap());
     let chosen = choose(None, &file, &BufferPool::new(0)).unwrap();
-    assert_eq!(chosen.kind, ReaderKind::Pread);
+    assert_eq!(chosen.kind, ReaderKind::Mmap);
     assert!(chosen.reason.contains("100 %"), "{}", chosen.reason);
 }
