@@ -27,7 +27,7 @@ const WINDOWS_KEPT: usize = 32;
 /// Costs no memory, so larger than a buffer: 1 MiB took 0.336 client CPU-s/GiB where 512 KiB took 0.345.
 const CHUNK_BYTES: usize = 1 << 20;
 /// Windows of all transfers of a process that can be guarded at a time.
-const GUARDS_MAX: usize = 2048;
+const GUARDS_MAX: usize = 16384;
 
 const _: () = assert!(WINDOW_BYTES.is_multiple_of(CHUNK_BYTES));
 
