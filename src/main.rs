@@ -2,6 +2,7 @@
 
 mod cli;
 
+use std::io::IsTerminal;
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -11,7 +12,7 @@ use cli::report;
 
 fn main() -> ExitCode {
     let typed = Cli::parse();
-    start_tracing(typed.verbose);
+    start_tracing(typed.verbose, matches!(typed.command, Command::Serve(_)));
     match run(&typed) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
@@ -40,13 +41,15 @@ fn wants_events(command: &Command) -> bool {
     matches!(command, Command::Put(put) if put.json)
 }
 
-/// `-vv` shows everything that happens; no event carries a secret.
-fn start_tracing(verbose: u8) {
+/// `-vv` shows everything that happens; a server warns unasked. No event carries a secret.
+fn start_tracing(verbose: u8, is_server: bool) {
     let level = match verbose {
+        0 | 1 if is_server => "haul=warn",
         0 | 1 => return,
         2 => "haul=debug",
         _ => "debug",
     };
     let filter = tracing_subscriber::EnvFilter::new(level);
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    let is_terminal = std::io::stderr().is_terminal();
+    tracing_subscriber::fmt().with_env_filter(filter).with_ansi(is_terminal).with_writer(std::io::stderr).init();
 }

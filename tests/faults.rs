@@ -2,7 +2,7 @@
 
 mod common;
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -281,4 +281,31 @@ fn an_interrupted_run_ends_with_130_says_how_to_go_on_and_goes_on() {
     let events = put_well(&file, &meddler.endpoint(), &PARTS);
     assert_eq!(parts_sent(&events), (6..=10).collect());
     assert!(store.holds(&content));
+}
+
+#[test]
+fn a_file_that_is_cut_or_written_to_while_it_is_sent_ends_with_3_and_makes_no_object() {
+    let scratch = tempfile::tempdir().unwrap();
+    let store = Served::start(scratch.path());
+    for (i, (reader, cut)) in
+        [("mmap", true), ("uring", true), ("pread", true), ("mmap", false), ("pread", false)].into_iter().enumerate()
+    {
+        let (file, content) = random_file(scratch.path(), 4000 * KIB, i as u64);
+        let (_runtime, meddler) = meddle(store.address(), {
+            let file = file.clone();
+            move |seen| {
+                if seen.is_part_number(3) && seen.before == 0 {
+                    let open = std::fs::File::options().append(true).open(&file).unwrap();
+                    if cut { open.set_len(100).unwrap() } else { (&open).write_all(b"more").unwrap() }
+                }
+                Fate::Forward
+            }
+        });
+        let options = [&PARTS[..], &["--reader", reader, "--parallel", "2"]].concat();
+        let output = put(&file, &meddler.endpoint(), &options).output().unwrap();
+        assert_eq!(exit_code(&output), 3, "{reader}: {}", text(&output.stderr));
+        assert!(text(&output.stderr).contains("changed"), "{}", text(&output.stderr));
+        assert!(!meddler.requests().iter().any(|r| r.starts_with("POST") && r.contains("uploadId")), "{reader}");
+        assert!(!store.holds(&content));
+    }
 }

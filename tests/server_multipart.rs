@@ -110,7 +110,7 @@ fn list_parts_has_pages_and_holes() {
             let target = format!("/demo/k?{query}uploadId={id}&encoding-type=url");
             Call::new("GET", &target, &format!("/demo/k?uploadId={id}")).send(&server)
         };
-        assert_eq!(list("").expect(200).element("NextPartNumberMarker"), None);
+        assert_eq!(list("").expect(200).element("NextPartNumberMarker"), Some(String::new()));
         let tags: Vec<String> = [2, 5, 9].map(|n| upload_part(&server, "k", &id, n, &bytes(10, n.into()))).into();
         let page = list("max-parts=2&").expect(200);
         assert_eq!(page.element("IsTruncated").as_deref(), Some("true"));

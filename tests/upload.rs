@@ -134,6 +134,28 @@ fn a_wrong_secret_ends_with_4_and_is_not_shown() {
 }
 
 #[test]
+fn a_temporary_key_uploads_with_its_token_and_not_without() {
+    let scratch = tempfile::tempdir().unwrap();
+    let mut serve = haul();
+    serve.env("OSS_SESSION_TOKEN", "token-0123");
+    let store = Served::start_as(serve, scratch.path(), &[]);
+    let (file, content) = random_file(scratch.path(), 300 * KIB, 1);
+    for signature in ["v4", "v1"] {
+        let upload = |token: Option<&str>| {
+            let mut put = put(&file, &store.endpoint, &["--part-size", "100KiB", "--signature", signature]);
+            put.envs(token.map(|token| ("OSS_SESSION_TOKEN", token))).output().unwrap()
+        };
+        for wrong in [None, Some("another")] {
+            let output = upload(wrong);
+            assert_eq!(exit_code(&output), 4, "{}", text(&output.stderr));
+            assert!(!text(&output.stderr).contains("token-0123"));
+        }
+        assert_eq!(exit_code(&upload(Some("token-0123"))), 0);
+        assert!(store.holds(&content));
+    }
+}
+
+#[test]
 fn missing_things_are_named_and_have_their_exit_codes() {
     let scratch = tempfile::tempdir().unwrap();
     let store = Served::start(scratch.path());
@@ -218,4 +240,73 @@ fn the_local_endpoint_needs_no_key_and_keeps_its_objects() {
         let output = run(&["verify", file.to_str().unwrap(), &format!("oss://demo/dir/{name}")]);
         assert!(output.status.success(), "{}", text(&output.stderr));
     }
+}
+
+#[test]
+fn any_number_of_parts_in_flight_and_any_part_size_store_the_same_object() {
+    let scratch = tempfile::tempdir().unwrap();
+    let store = Served::start(scratch.path());
+    let (file, content) = random_file(scratch.path(), 510_598, 3);
+    for (parallel, part_size, parts) in [("1", "100KiB", 5), ("5", "100KiB", 5), ("10", "200KiB", 3), ("3", "10MiB", 0)]
+    {
+        let events = put_well(&file, &store.endpoint, &["--parallel", parallel, "--part-size", part_size]);
+        assert_eq!(events.last().unwrap()["parts_sent"], parts, "{parallel} {part_size}");
+        assert_eq!(store.stat("object")["bytes"], content.len());
+        assert!(store.holds(&content));
+    }
+}
+
+#[test]
+fn the_type_of_the_content_follows_the_name_of_the_object() {
+    let scratch = tempfile::tempdir().unwrap();
+    let store = Served::start(scratch.path());
+    let (file, _) = random_file(scratch.path(), 300 * KIB, 1);
+    let film = scratch.path().join("film.ts");
+    std::fs::rename(file, &film).unwrap();
+    let endpoint = ["--endpoint", &store.endpoint, "--region", "cn-hangzhou", "--part-size", "100KiB"];
+    let output = haul().arg("put").arg(&film).arg("oss://demo/").args(endpoint).output().unwrap();
+    assert_eq!(exit_code(&output), 0, "{}", text(&output.stderr));
+    assert_eq!(store.stat("film.ts")["content_type"], "video/MP2T");
+}
+
+/// An application that answers each callback with the next of `answers`; gives what it was told.
+fn application(answers: Vec<&'static str>) -> (String, std::thread::JoinHandle<Vec<String>>) {
+    use std::io::{Read, Write};
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/", listener.local_addr().unwrap());
+    let serve = move || {
+        let tell = |answer: &str| {
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut heard = Vec::new();
+            while !heard.ends_with(b"!") {
+                let mut chunk = [0; 1024];
+                let bytes = stream.read(&mut chunk).unwrap();
+                heard.extend_from_slice(&chunk[..bytes]);
+            }
+            stream.write_all(answer.as_bytes()).unwrap();
+            text(&heard).rsplit("\r\n").next().unwrap().to_owned()
+        };
+        answers.into_iter().map(tell).collect()
+    };
+    (url, std::thread::spawn(serve))
+}
+
+#[test]
+fn a_callback_is_made_with_and_without_a_checkpoint_and_its_answer_or_failure_is_told() {
+    const WELL: &str = "HTTP/1.1 200 OK\r\ncontent-length: 15\r\n\r\n{\"Status\":\"OK\"}";
+    const ILL: &str = "HTTP/1.1 500 No\r\ncontent-length: 0\r\n\r\n";
+    let scratch = tempfile::tempdir().unwrap();
+    let store = Served::start(scratch.path());
+    let (url, told) = application(vec![WELL, WELL, ILL]);
+    let callback = format!("{{\"callbackUrl\":\"{url}\",\"callbackBody\":\"${{object}} ${{size}} ${{x:job}}!\"}}");
+    let options = ["--part-size", "100KiB", "--callback", &callback, "--callback-var", r#"{"x:job":"7"}"#];
+    let (file, content) = random_file(scratch.path(), 300 * KIB, 1);
+    for checkpoint in [&["--no-checkpoint"][..], &[]] {
+        let events = put_well(&file, &store.endpoint, &[&options[..], checkpoint].concat());
+        assert_eq!(events.last().unwrap()["callback_body"], r#"{"Status":"OK"}"#);
+    }
+    let events = put_well(&file, &store.endpoint, &options);
+    assert_eq!(events.last().unwrap()["status"], 203, "{:?}", events.last());
+    assert_eq!(told.join().unwrap(), ["object 307200 7!"; 3]);
+    assert!(store.holds(&content));
 }

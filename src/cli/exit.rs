@@ -2,6 +2,7 @@
 
 use haul::error::Error;
 use haul::model::retry::FaultKind;
+use haul::source::SourceError;
 
 pub const USAGE: u8 = 2;
 pub const SOURCE: u8 = 3;
@@ -36,6 +37,7 @@ impl From<Error> for Failure {
     fn from(error: Error) -> Self {
         let code = code(&error);
         let hint = match error.fault_kind() {
+            _ if is_about_the_reader(&error) => Some("choose another --reader, or leave the choice to haul: auto"),
             Some(FaultKind::ClockSkew) => Some("set the clock of this machine right, then run the same command again"),
             Some(FaultKind::Untrusted) => Some("if the server is yours, name its authority with --ca-cert FILE"),
             _ => hint(code),
@@ -44,10 +46,16 @@ impl From<Error> for Failure {
     }
 }
 
+/// The file may be well: this machine has not got what was asked for.
+fn is_about_the_reader(error: &Error) -> bool {
+    matches!(error, Error::Source(SourceError::Reader { .. }))
+}
+
 fn code(error: &Error) -> u8 {
     match error {
         Error::Settings(_) | Error::Name(_) | Error::Tls(_) => USAGE,
         Error::Plan(_) => REFUSED,
+        _ if is_about_the_reader(error) => USAGE,
         Error::Source(_) => SOURCE,
         Error::Checkpoint(_) => CHECKPOINT,
         Error::Exchange { fault, .. } => fault_code(fault.kind),
@@ -137,6 +145,15 @@ mod tests {
         ] {
             assert_eq!(code(&error), wanted, "{error}");
         }
+    }
+
+    #[test]
+    fn a_reader_that_is_not_to_be_had_is_a_matter_of_the_command() {
+        let cause = std::io::Error::other("disabled");
+        let reader = haul::model::settings::ReaderKind::Uring;
+        let failure = Failure::from(Error::Source(SourceError::Reader { path: "f".into(), reader, cause }));
+        assert_eq!(failure.code, USAGE);
+        assert!(failure.hint.is_some_and(|hint| hint.contains("--reader")));
     }
 
     #[test]

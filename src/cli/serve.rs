@@ -7,21 +7,42 @@ use std::str::FromStr;
 
 use clap::Args;
 use haul::model::object::Bucket;
-use haul::server::{AccessKey, Config, Server, ServerError, StoreKind, Tls};
+use haul::server::{
+    AccessKey, Config, FaultRule, FaultSettings, LogTarget, Server, ServerError, Shape, StoreKind, Tls,
+};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use zeroize::Zeroizing;
 
 /// Where the secret comes from: never from the command line, which every user of the machine can read.
 const SECRET: &str = "OSS_ACCESS_KEY_SECRET";
+/// Makes the key a temporary one.
+const TOKEN: &str = "OSS_SESSION_TOKEN";
+
+const EXAMPLES: &str = "\
+Examples:
+
+  Point ossutil at it (version 1.7; an address as endpoint means that the bucket is in the path):
+    OSS_ACCESS_KEY_SECRET=secret haul serve --store dir:./objects --access-key-id me --bucket demo
+    ossutil cp backup.tar oss://demo/ -e http://127.0.0.1:9000 -i me -k secret
+
+  Point a Python SDK at it, and look at http://127.0.0.1:9000/_haul/ meanwhile:
+    OSS_ACCESS_KEY_SECRET=secret haul serve --store memory --access-key-id me --bucket demo --status
+    bucket = oss2.Bucket(oss2.AuthV4('me', 'secret'), 'http://127.0.0.1:9000', 'demo',
+                         region='cn-hangzhou', is_path_style=True)
+    oss2.resumable_upload(bucket, 'backup.tar', 'backup.tar')
+
+  Make it fail: a tenth of the parts, the same ones in every run, and the first answer to Complete:
+    OSS_ACCESS_KEY_SECRET=secret haul serve --store memory --access-key-id me --bucket demo \\
+      --seed 1 --fault 'UploadPart:10%:reset-within' \\
+      --fault 'CompleteMultipartUpload:#1:lose-answer'";
 
 /// Serve objects over the protocol of Alibaba Cloud OSS, from a directory or from memory.
 ///
-/// The secret of the access key is taken from the environment variable OSS_ACCESS_KEY_SECRET. The server prints its
-/// address and a `haul put` line that works with it, then answers until it is interrupted.
-///
-/// Example:
-///   OSS_ACCESS_KEY_SECRET=secret haul serve --store dir:./objects --access-key-id me --bucket demo
+/// The secret of the access key is taken from the environment variable OSS_ACCESS_KEY_SECRET; if OSS_SESSION_TOKEN is
+/// set too, the key is a temporary one that every request must show this token with. The server prints its address
+/// and a `haul put` line that works with it, then answers until it is interrupted.
 #[derive(Debug, Args)]
-#[command(verbatim_doc_comment)]
+#[command(verbatim_doc_comment, after_long_help = EXAMPLES)]
 pub struct ServeArgs {
     /// Where objects are kept: `dir:DIR` (durable), `memory` (until the server ends), or `null` (sizes and checksums
     /// only, to measure clients).
@@ -56,9 +77,63 @@ pub struct ServeArgs {
     #[arg(long, value_name = "FILE", requires = "tls_cert")]
     tls_key: Option<PathBuf>,
 
+    /// Write one JSON line for every request to this file; `-` is standard output.
+    #[arg(long, value_name = "FILE")]
+    access_log: Option<PathBuf>,
+
+    /// Show what is stored and under way at /_haul/, to this machine only.
+    #[arg(long)]
+    status: bool,
+
+    /// Look like a distant or busy service: parameters such as `rtt=60ms,connection-rate=12MB/s`, or a file with them
+    /// (tuning/profiles has five).
+    ///
+    /// rtt (time there and back), connection-rate and total-rate (each way; MB/s or Gbit/s), requests-per-second and
+    /// requests-in-flight (more are refused with 503), slow-share and slow-factor (1% of requests 10 times slower; seed
+    /// chooses which), initial-window (bytes of a new connection's first round trip, doubled in each one after it).
+    #[arg(long, value_name = "SPEC|FILE", value_parser = parse_shape)]
+    shape: Option<Shape>,
+
     /// Accept every request without looking at its signature. Only on a loopback address.
     #[arg(long)]
     no_auth: bool,
+
+    #[command(flatten)]
+    faults: FaultArgs,
+}
+
+/// What goes wrong on demand.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Faults")]
+struct FaultArgs {
+    /// Make something go wrong: OPERATIONS:WHEN:FAULT[,PARAMETER=VALUE...]; may be given several times. OPERATIONS are
+    /// names such as UploadPart joined with commas, any, read, write, multipart, or connect; WHEN is always, a share
+    /// (10%), a number (#3, #2-4) or every5; a wrong FAULT is answered with the list of all.
+    #[arg(long = "fault", value_name = "RULE")]
+    rules: Vec<FaultRule>,
+
+    /// More rules, one a line; read again whenever the file changes.
+    #[arg(long, value_name = "FILE")]
+    fault_file: Option<PathBuf>,
+
+    /// Chooses which requests a share harms; the same seed harms the same ones.
+    #[arg(long, value_name = "NUMBER", default_value_t = 0)]
+    seed: u64,
+
+    /// Append one JSON line for each fault to this file.
+    #[arg(long, value_name = "FILE")]
+    fault_log: Option<PathBuf>,
+}
+
+impl FaultArgs {
+    fn settings(&self) -> FaultSettings {
+        FaultSettings {
+            rules: self.rules.clone(),
+            file: self.fault_file.clone(),
+            seed: self.seed,
+            log: self.fault_log.clone(),
+        }
+    }
 }
 
 /// Why `haul serve` ended, named by what the caller can do about it.
@@ -99,6 +174,17 @@ fn parse_bucket(name: &str) -> Result<Bucket, String> {
     Bucket::new(name).map_err(|error| error.to_string())
 }
 
+/// What has a `=` is a list of parameters, everything else the name of a file.
+fn parse_shape(text: &str) -> Result<Shape, String> {
+    let shape = if text.contains('=') {
+        text.parse()
+    } else {
+        let profile = std::fs::read_to_string(text).map_err(|error| format!("cannot read it as a file: {error}"))?;
+        Shape::from_toml(&profile)
+    };
+    shape.map_err(|error| error.to_string())
+}
+
 /// Serves until SIGINT or SIGTERM.
 ///
 /// # Errors
@@ -106,6 +192,7 @@ fn parse_bucket(name: &str) -> Result<Bucket, String> {
 pub fn run(args: &ServeArgs) -> Result<(), ServeError> {
     let secret = std::env::var(SECRET).ok().filter(|secret| !secret.is_empty()).map(Zeroizing::new);
     let config = config(args, secret)?;
+    take_all_descriptors();
     tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(serve(args, config))
 }
 
@@ -123,10 +210,19 @@ async fn serve(args: &ServeArgs, config: Config) -> Result<(), ServeError> {
     Ok(())
 }
 
+/// A connection is a descriptor, and the usual limit is 1024 of them. Whoever set a hard limit meant that one.
+fn take_all_descriptors() {
+    let limit = getrlimit(Resource::Nofile);
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
+}
+
 fn config(args: &ServeArgs, secret: Option<Zeroizing<String>>) -> Result<Config, ServeError> {
     let access_keys = match (&args.access_key_id, secret) {
         _ if args.no_auth => Vec::new(),
-        (Some(id), Some(secret)) => vec![AccessKey { id: id.clone(), secret, security_token: None }],
+        (Some(id), Some(secret)) => {
+            let security_token = std::env::var(TOKEN).ok().filter(|token| !token.is_empty()).map(Zeroizing::new);
+            vec![AccessKey { id: id.clone(), secret, security_token, token_expires: None }]
+        }
         _ => return Err(ServeError::NoSecret),
     };
     let tls = match (&args.tls_cert, &args.tls_key) {
@@ -144,6 +240,13 @@ fn config(args: &ServeArgs, secret: Option<Zeroizing<String>>) -> Result<Config,
         buckets: args.buckets.clone(),
         tls,
         anonymous: args.no_auth,
+        faults: args.faults.settings(),
+        access_log: args.access_log.as_ref().map(|path| match path.as_os_str() == "-" {
+            true => LogTarget::Stdout,
+            false => LogTarget::File(path.clone()),
+        }),
+        status: args.status,
+        shape: args.shape.clone(),
         ..Config::default()
     })
 }
@@ -152,7 +255,7 @@ fn read(path: &PathBuf) -> Result<Vec<u8>, ServeError> {
     std::fs::read(path).map_err(|source| ServeError::File { path: path.clone(), source })
 }
 
-/// Two lines on standard output: the address, and what to type next. Scripts may wait for them.
+/// Lines on standard output: the address, what to type next, and where to look. Scripts may wait for the first two.
 fn announce(args: &ServeArgs, server: &Server) -> std::io::Result<()> {
     let url = server.url();
     let bucket = args.buckets.first().map_or("BUCKET", |bucket| bucket.as_str());
@@ -166,5 +269,8 @@ fn announce(args: &ServeArgs, server: &Server) -> std::io::Result<()> {
         "OSS_ACCESS_KEY_ID={id} {SECRET}={secret} haul put FILE oss://{bucket}/ --endpoint {url} --region {}{ca}",
         args.region
     )?;
+    if args.status {
+        writeln!(out, "status page: {url}/_haul/")?;
+    }
     out.flush()
 }

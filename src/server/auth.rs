@@ -28,8 +28,8 @@ const SKEW_MAX: Duration = Duration::from_secs(15 * 60);
 /// What a signature claims, before it is believed.
 struct Claim {
     access_key_id: String,
-    /// When the client says it signed.
-    date: SystemTime,
+    validity: Validity,
+    security_token: Option<String>,
     /// As text: base64 or hex.
     signature: String,
     /// The texts that may have been signed; the first is the one shown on a mismatch.
@@ -37,6 +37,22 @@ struct Claim {
     /// Version 4 only.
     canonical_request: Option<String>,
     form: Form,
+}
+
+/// When a signature holds.
+enum Validity {
+    /// Within [`SKEW_MAX`] of this date: signed in the headers.
+    Around(SystemTime),
+    /// Signed in the URL; from [`SKEW_MAX`] before `from`, if it says so.
+    Until { from: Option<SystemTime>, end: SystemTime },
+}
+
+/// Who sent a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Caller {
+    /// The owner of everything here.
+    Owner,
+    Anonymous,
 }
 
 /// How the signature is computed from the text.
@@ -64,60 +80,102 @@ pub(crate) struct Verifier {
 struct Secret {
     secret: Zeroizing<String>,
     security_token: Option<Zeroizing<String>>,
+    expires: Option<SystemTime>,
 }
 
 impl Verifier {
     pub fn new(keys: Vec<AccessKey>, region: String) -> Self {
-        let secret = |key: AccessKey| (key.id, Secret { secret: key.secret, security_token: key.security_token });
+        let secret = |key: AccessKey| {
+            (key.id, Secret { secret: key.secret, security_token: key.security_token, expires: key.token_expires })
+        };
         Self { keys: keys.into_iter().map(secret).collect(), region }
     }
 
-    /// Believes the request or says why not.
+    /// Believes the request or says why not. A request without any signature is believed to be anonymous.
     ///
     /// # Errors
-    /// `AccessDenied` without signature or date, `InvalidArgument` for malformed ones, then `InvalidAccessKeyId`,
-    /// `InvalidSecurityToken`, `RequestTimeTooSkewed` and `SignatureDoesNotMatch`, in this order.
-    pub fn verify(&self, request: &Request, now: SystemTime) -> Result<(), Failure> {
-        let claim = self.claim(request)?;
-        let key = self.keys.get(&claim.access_key_id).ok_or_else(|| {
-            Failure::new(Code::InvalidAccessKeyId, "The access key id is not known here.")
-                .with("OSSAccessKeyId", &claim.access_key_id)
-        })?;
-        key.check_token(request.header("x-oss-security-token"))?;
-        check_clock(claim.date, now)?;
+    /// `InvalidArgument` for malformed signatures, `AccessDenied` without a date, then `InvalidAccessKeyId`, the codes
+    /// of security tokens, of the clock and `SignatureDoesNotMatch`, in this order.
+    pub fn verify(&self, request: &Request, now: SystemTime) -> Result<Caller, Failure> {
+        let Some(claim) = self.claim(request)? else { return Ok(Caller::Anonymous) };
+        let key = self.keys.get(&claim.access_key_id).ok_or_else(|| unknown_key(&claim.access_key_id))?;
+        self.check_token(key, &claim, now)?;
+        claim.validity.check(now)?;
         let agrees = |text: &String| claim.form.agrees(&key.secret, text, &claim.signature);
-        if claim.strings_to_sign.iter().any(agrees) { Ok(()) } else { Err(mismatch(claim)) }
+        if claim.strings_to_sign.iter().any(agrees) { Ok(Caller::Owner) } else { Err(mismatch(claim)) }
     }
 
     /// Finds the one signature that is on the request.
-    fn claim(&self, request: &Request) -> Result<Claim, Failure> {
-        let in_url =
-            ["x-oss-signature-version", "x-oss-signature", "Signature"].iter().any(|n| request.query(n).is_some());
+    fn claim(&self, request: &Request) -> Result<Option<Claim>, Failure> {
+        let has = |name: &str| request.query(name).is_some();
+        let (v4_url, v1_url) = (has("x-oss-signature-version") || has("x-oss-signature"), has("Signature"));
         let header = request.headers.get(http::header::AUTHORIZATION);
         match header.map(|value| value.to_str().unwrap_or("")) {
-            Some(_) if in_url => {
+            Some(_) if v4_url || v1_url => {
                 Err(Failure::new(Code::InvalidArgument, "The request is signed both in its headers and in its URL."))
             }
             Some(value) => match (value.strip_prefix("OSS4-HMAC-SHA256 "), value.strip_prefix("OSS ")) {
-                (Some(rest), _) => v4::claim(request, rest, &self.region),
-                (_, Some(rest)) => v1::claim(request, rest),
+                (Some(rest), _) => v4::claim(request, rest, &self.region).map(Some),
+                (_, Some(rest)) => v1::claim(request, rest).map(Some),
                 _ => Err(malformed("Authorization starts with neither OSS4-HMAC-SHA256 nor OSS.")),
             },
-            None if in_url => Err(Failure::not_implemented("signed URLs")),
-            None => Err(Failure::new(Code::AccessDenied, "Anonymous access is forbidden: sign the request.")),
+            None if v4_url => v4::claim_in_url(request, &self.region).map(Some),
+            None if v1_url => v1::claim_in_url(request).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// A temporary key comes with its token, every other without one.
+    fn check_token(&self, key: &Secret, claim: &Claim, now: SystemTime) -> Result<(), Failure> {
+        match (&key.security_token, &claim.security_token) {
+            (None, None) => Ok(()),
+            (Some(_), None) => Err(unknown_key(&claim.access_key_id)),
+            (Some(token), Some(sent)) if token.as_str() == sent => match key.expires {
+                Some(end) if now >= end => {
+                    Err(Failure::new(Code::SecurityTokenExpired, "The security token has expired: get a new one."))
+                }
+                _ => Ok(()),
+            },
+            (_, Some(sent)) => {
+                let of_another = |key: &Secret| key.security_token.as_ref().is_some_and(|token| token.as_str() == sent);
+                let (code, message) = match self.keys.values().any(of_another) {
+                    true => (Code::AccessKeyIdAndSecurityTokenNotMatch, "The security token is that of another key."),
+                    false => (Code::InvalidSecurityToken, "The security token is not known here."),
+                };
+                Err(Failure::new(code, message))
+            }
         }
     }
 }
 
-impl Secret {
-    fn check_token(&self, sent: Option<&str>) -> Result<(), Failure> {
-        let same = match (&self.security_token, sent) {
-            (None, None) => true,
-            (Some(token), Some(sent)) => token.as_str() == sent,
-            _ => false,
-        };
-        let refused = || Failure::new(Code::InvalidSecurityToken, "The security token does not belong to this key.");
-        if same { Ok(()) } else { Err(refused()) }
+/// The token of a request, from its headers or from where its URL has it. One official client (Python v2, version 1)
+/// sends it as `security-token`.
+fn token_of(request: &Request, in_url: Option<&str>) -> Result<Option<String>, Failure> {
+    match (request.header("x-oss-security-token").or_else(|| request.header("security-token")), in_url) {
+        (Some(_), Some(_)) => {
+            let message = "The security token is both in the headers and in the URL.";
+            Err(Failure::new(Code::InvalidArgument, message).ec("0002-00000010"))
+        }
+        (header, url) => Ok(header.or(url).map(str::to_owned)),
+    }
+}
+
+fn unknown_key(id: &str) -> Failure {
+    Failure::new(Code::InvalidAccessKeyId, "The access key id is not known here.").with("OSSAccessKeyId", id)
+}
+
+impl Validity {
+    fn check(&self, now: SystemTime) -> Result<(), Failure> {
+        match self {
+            Self::Around(date) => check_clock(*date, now),
+            Self::Until { from: Some(from), .. } if *from > now + SKEW_MAX => {
+                Err(Failure::new(Code::AccessDenied, "The signed URL is not valid yet."))
+            }
+            Self::Until { end, .. } if now > *end => Err(Failure::new(Code::AccessDenied, "Request has expired.")
+                .with("Expires", httpdate::fmt_http_date(*end))
+                .with("ServerTime", httpdate::fmt_http_date(now))),
+            Self::Until { .. } => Ok(()),
+        }
     }
 }
 

@@ -1,9 +1,12 @@
 //! Connections: accepting them, TLS, deadlines for headers, and a clean end.
 
 use std::convert::Infallible;
+use std::future::pending;
 use std::io;
+use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use http_body_util::BodyExt;
@@ -13,18 +16,25 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::{AsyncRead, AsyncWrite, BufReader};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio_rustls::TlsAcceptor;
 
+use super::faults::{Fault, Injected, Subject, slow_down};
 use super::handler::Handler;
+use super::wire::{Line, Network, Wire};
 use super::{ServerError, Tls};
 
-/// Longest wait for the headers of a request, an idle connection included.
-const HEADER_TIMEOUT: Duration = Duration::from_secs(60);
-const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
-/// Bytes read from a socket at once, at most.
-const READ_BUFFER: usize = 512 << 10;
+/// Connections that may wait to be accepted; the kernel has a limit of its own (`somaxconn`).
+const BACKLOG: u32 = 4096;
+/// Longest head of a request, in bytes: the longest target and the most metadata have room in it.
+const HEAD_MAX: usize = 32 << 10;
+/// Bytes read from a socket at once, at most: more is not faster (`tuning/README.md`).
+const READ_BUFFER_MAX: usize = 128 << 10;
+/// What all connections read at once, so that the bodies of many take a bounded amount of memory. A connection reads its
+/// share when it is opened, but no less than a head, or a record of TLS.
+const READ_BUFFERS: usize = 2 << 20;
+const TLS_BUFFER_MIN: usize = 16 << 10;
 /// How long running requests may go on after the end was asked for.
 const GRACE: Duration = Duration::from_secs(5);
 
@@ -42,13 +52,52 @@ pub(super) fn acceptor(tls: &Tls) -> Result<TlsAcceptor, ServerError> {
     Ok(TlsAcceptor::from(Arc::new(config)))
 }
 
+/// What every connection comes through.
+#[derive(Clone)]
+pub(super) struct Door {
+    pub tls: Option<TlsAcceptor>,
+    /// `None`: nothing slows connections down.
+    pub network: Option<Arc<Network>>,
+    pub handler: Arc<Handler>,
+    pub handshake_timeout: Duration,
+    pub head_timeout: Duration,
+    pub write_timeout: Duration,
+    /// How many connections there are.
+    pub open: Arc<AtomicUsize>,
+}
+
+/// Counts a connection as long as it lives.
+struct Open(Arc<AtomicUsize>);
+
+impl Open {
+    /// And how many bytes it is to read at once.
+    fn new(open: &Arc<AtomicUsize>) -> (Self, usize) {
+        let connections = open.fetch_add(1, Ordering::Relaxed) + 1;
+        (Self(open.clone()), (READ_BUFFERS / connections).min(READ_BUFFER_MAX))
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Listens. What a client has sent on a shaped network is to be in its own socket and not in the server's, so that it
+/// meets the same resistance as far away.
+pub(super) fn listener(address: SocketAddr, network: Option<&Network>) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    socket.set_reuseaddr(true)?;
+    if let Some(network) = network {
+        socket.set_recv_buffer_size(network.socket_buffer())?;
+        socket.set_send_buffer_size(network.socket_buffer())?;
+    }
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
+}
+
 /// Accepts until `shutdown` is done, then waits for running requests, but not for ever.
-pub(super) async fn run(
-    listener: TcpListener,
-    tls: Option<TlsAcceptor>,
-    handler: Arc<Handler>,
-    shutdown: impl Future<Output = ()>,
-) {
+pub(super) async fn run(mut listener: TcpListener, door: Door, shutdown: impl Future<Output = ()>) {
     let graceful = GracefulShutdown::new();
     let mut shutdown = pin!(shutdown);
     loop {
@@ -56,13 +105,21 @@ pub(super) async fn run(
             () = &mut shutdown => break,
             accepted = listener.accept() => match accepted {
                 Ok((stream, _)) => {
-                    tokio::spawn(connection(stream, tls.clone(), handler.clone(), graceful.watcher()));
+                    let fault = fault_of(&door.handler);
+                    if let Some(Fault::Refuse { lasts }) = fault {
+                        reset(stream);
+                        tokio::select! {
+                            () = &mut shutdown => break,
+                            again = reopened(listener, &door, lasts) => listener = again,
+                        }
+                        continue;
+                    }
+                    tokio::spawn(connection(stream, door.clone(), graceful.watcher(), fault));
                 }
                 Err(error) => out_of_descriptors(&error).await,
             },
         }
     }
-    drop(listener);
     let _ = tokio::time::timeout(GRACE, graceful.shutdown()).await;
 }
 
@@ -72,32 +129,83 @@ async fn out_of_descriptors(error: &io::Error) {
     tokio::time::sleep(Duration::from_millis(50)).await;
 }
 
-async fn connection(stream: TcpStream, tls: Option<TlsAcceptor>, handler: Arc<Handler>, watcher: Watcher) {
-    let _ = stream.set_nodelay(true);
-    match tls {
-        None => serve(stream, handler, watcher).await,
-        Some(tls) => match tokio::time::timeout(HANDSHAKE_TIMEOUT, tls.accept(stream)).await {
-            Ok(Ok(stream)) => serve(stream, handler, watcher).await,
-            Ok(Err(error)) => tracing::debug!(%error, "the TLS handshake failed"),
-            Err(_) => tracing::debug!("the TLS handshake took too long"),
-        },
+/// The fault of a new connection.
+fn fault_of(handler: &Handler) -> Option<Fault> {
+    let (rule, fault) = handler.faults.choose(Subject::Connection)?;
+    handler.fault_log.note(Injected::of_connection(&rule));
+    Some(fault)
+}
+
+fn reset(stream: TcpStream) {
+    let _ = stream.set_zero_linger();
+}
+
+/// Closes the listener, so that connections are refused, and opens it again after a while.
+async fn reopened(closed: TcpListener, door: &Door, after: Duration) -> TcpListener {
+    let Ok(address) = closed.local_addr() else { return closed };
+    drop(closed);
+    tokio::time::sleep(after).await;
+    loop {
+        match listener(address, door.network.as_deref()) {
+            Ok(listener) => return listener,
+            Err(error) => out_of_descriptors(&error).await,
+        }
     }
 }
 
-async fn serve(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, handler: Arc<Handler>, watcher: Watcher) {
+async fn connection(stream: TcpStream, door: Door, watcher: Watcher, fault: Option<Fault>) {
+    let _ = stream.set_nodelay(true);
+    let line = Line::new(stream.peer_addr().ok());
+    match fault {
+        Some(Fault::Reset) => return reset(stream),
+        Some(Fault::Hang) => return pending().await,
+        Some(Fault::Trickle { bytes_per_second, inbound, outbound }) => {
+            slow_down(&line, bytes_per_second, inbound, outbound);
+        }
+        _ => {}
+    }
+    let wire = Wire::new(stream, line.clone(), door.network.as_deref(), door.write_timeout);
+    let (_open, buffer) = Open::new(&door.open);
+    let Some(tls) = &door.tls else { return serve(wire, line, door, buffer, watcher).await };
+    // Left to itself, rustls reads 4 KiB at a time.
+    let handshake = tls.accept(BufReader::with_capacity(buffer.max(TLS_BUFFER_MIN), wire));
+    match tokio::time::timeout(door.handshake_timeout, handshake).await {
+        Ok(Ok(stream)) => serve(stream, line, door.clone(), buffer, watcher).await,
+        Ok(Err(error)) => {
+            tracing::debug!(peer = line.peer.map(tracing::field::display), %error, "the TLS handshake failed")
+        }
+        Err(_) => tracing::debug!(peer = line.peer.map(tracing::field::display), "the TLS handshake took too long"),
+    }
+}
+
+async fn serve(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    line: Arc<Line>,
+    door: Door,
+    buffer: usize,
+    watcher: Watcher,
+) {
+    let of_requests = line.clone();
     let service = service_fn(move |request: http::Request<hyper::body::Incoming>| {
-        let handler = handler.clone();
+        let (handler, line) = (door.handler.clone(), of_requests.clone());
         async move {
-            let request = request.map(|body| body.map_err(Into::into).boxed_unsync());
+            let mut request = request.map(|body| body.map_err(Into::into).boxed_unsync());
+            request.extensions_mut().insert(line);
             Ok::<_, Infallible>(handler.handle(request).await)
         }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(HEADER_TIMEOUT)
-        .max_buf_size(READ_BUFFER)
+        .header_read_timeout(door.head_timeout)
+        .max_header_size(HEAD_MAX)
+        .max_buf_size(buffer.max(HEAD_MAX))
         .serve_connection(TokioIo::new(stream), service);
-    if let Err(error) = watcher.watch(connection).await {
-        tracing::debug!(%error, "the connection ended");
+    tokio::select! {
+        outcome = watcher.watch(connection) => match outcome {
+            Ok(()) => {}
+            Err(error) if error.is_parse() => tracing::warn!(peer = line.peer.map(tracing::field::display), %error, "refused what is not HTTP"),
+            Err(error) => tracing::debug!(peer = line.peer.map(tracing::field::display), %error, "the connection ended"),
+        },
+        () = line.wait_for_cut() => tracing::debug!(peer = line.peer.map(tracing::field::display), "the connection is cut"),
     }
 }

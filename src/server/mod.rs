@@ -5,113 +5,62 @@
 //!
 //! | file | what it is |
 //! |---|---|
+//! | `config` | what to serve, and how |
 //! | `listen` | connections: TCP, TLS, deadlines, shutdown |
+//! | `wire` | one connection that can be slowed down and cut |
+//! | `shape` | how far away, wide and busy the server is made to look |
+//! | `throttle`, `traffic_limit`, `outgoing` | requests refused or slowed down, as limits say |
 //! | `handler` | one request: address, signature, dispatch, common headers |
 //! | `request`, `auth` | what a request addresses, and who sent it |
 //! | `operations` | what each operation does, one file per subject |
 //! | `store` | the catalog of buckets, objects and uploads, over a medium: directory, memory, nothing |
+//! | `faults` | what goes wrong on demand |
+//! | `access`, `status` | the access log and the status page |
 //! | `errors`, `xml` | refusals and documents |
 
+mod access;
 mod auth;
+mod config;
 mod errors;
+mod faults;
 mod handler;
 mod listen;
 mod operations;
+mod outgoing;
+#[cfg(test)]
+mod properties;
 mod request;
+mod shape;
+mod status;
 mod store;
+mod throttle;
+mod traffic_limit;
+mod wire;
 mod xml;
 
+use std::future::pending;
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
 use tokio::net::TcpListener;
-use zeroize::Zeroizing;
 
+pub use self::access::LogTarget;
+pub use self::config::{AccessKey, Config, FaultSettings, StoreKind, Tls};
+pub use self::faults::{FaultRule, FaultRuleError, Faults, RulesError};
+pub use self::shape::{Shape, ShapeError};
+
+use self::access::AccessLog;
 use self::auth::Verifier;
+use self::faults::FaultLog;
 use self::handler::Handler;
-use self::store::{Catalog, DirMedium, MemoryMedium, NullMedium, Refusal};
+use self::store::{BucketRecord, Catalog, DirMedium, MemoryMedium, NullMedium, Refusal};
+use self::throttle::Throttle;
+use self::wire::Network;
 use crate::model::object::Bucket;
-
-/// What to serve, and how.
-pub struct Config {
-    pub store: StoreKind,
-    /// Port 0 takes any free port; see [`Server::local_addr`].
-    pub listen: SocketAddr,
-    /// Who may sign. May be empty only with `anonymous`.
-    pub access_keys: Vec<AccessKey>,
-    /// The region that version 4 signatures must name, such as `cn-hangzhou`.
-    pub region: String,
-    /// `BUCKET.base_domain` as host addresses a bucket; every other host means that the path does.
-    pub base_domain: String,
-    /// Made at start unless they exist.
-    pub buckets: Vec<Bucket>,
-    pub tls: Option<Tls>,
-    /// Signatures are not looked at. Refused unless `listen` is a loopback address.
-    pub anonymous: bool,
-    /// Longest wait for more of a request's body.
-    pub body_timeout: Duration,
-}
-
-impl Default for Config {
-    /// A store in memory on a free loopback port, with no key yet.
-    fn default() -> Self {
-        Self {
-            store: StoreKind::Memory,
-            listen: SocketAddr::from(([127, 0, 0, 1], 0)),
-            access_keys: Vec::new(),
-            region: "cn-hangzhou".to_owned(),
-            base_domain: "localhost".to_owned(),
-            buckets: Vec::new(),
-            tls: None,
-            anonymous: false,
-            body_timeout: Duration::from_secs(30),
-        }
-    }
-}
-
-/// Where objects are kept.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum StoreKind {
-    /// In a directory, durably.
-    Dir(PathBuf),
-    /// In memory, until the server ends.
-    Memory,
-    /// Sizes and CRC64 only: measures clients without slowing them down.
-    Null,
-}
-
-/// One who may sign.
-#[derive(Clone)]
-pub struct AccessKey {
-    pub id: String,
-    pub secret: Zeroizing<String>,
-    /// Required of every request of this key, if given.
-    pub security_token: Option<Zeroizing<String>>,
-}
-
-impl AccessKey {
-    pub fn new(id: impl Into<String>, secret: impl Into<String>) -> Self {
-        Self { id: id.into(), secret: Zeroizing::new(secret.into()), security_token: None }
-    }
-
-    /// A key that nobody can guess, for a server that only this process talks to.
-    pub fn random() -> Self {
-        let mut bytes = [0; 24];
-        let filled = rustls::crypto::aws_lc_rs::default_provider().secure_random.fill(&mut bytes);
-        filled.expect("the system has random bytes");
-        let secret = bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
-        Self::new("haul-local", secret)
-    }
-}
-
-/// Certificate chain and private key, as PEM text.
-pub struct Tls {
-    pub certificates_pem: Vec<u8>,
-    pub key_pem: Zeroizing<Vec<u8>>,
-}
 
 /// Why the server did not start.
 #[derive(Debug, thiserror::Error)]
@@ -126,9 +75,18 @@ pub enum ServerError {
     /// Choose another address.
     #[error("cannot listen on {address}: {source}")]
     Listen { address: SocketAddr, source: io::Error },
+    /// Choose other parameters.
+    #[error(transparent)]
+    Shape(#[from] ShapeError),
     /// Choose another directory, or end the server that uses it.
     #[error("cannot open the store: {0}")]
     Store(io::Error),
+    /// Correct the file of rules.
+    #[error("the rules of faults cannot be used: {0}")]
+    Faults(#[from] RulesError),
+    /// Choose another file.
+    #[error("cannot write the log {}: {source}", path.display())]
+    Log { path: PathBuf, source: io::Error },
     /// Check certificate and key.
     #[error("the certificate or its key cannot be used: {0}")]
     Tls(String),
@@ -137,9 +95,10 @@ pub enum ServerError {
 /// A server that listens; [`run`](Self::run) makes it answer.
 pub struct Server {
     listener: TcpListener,
-    tls: Option<tokio_rustls::TlsAcceptor>,
-    handler: Arc<Handler>,
+    door: listen::Door,
     address: SocketAddr,
+    /// Keeps the rules of faults equal to their file.
+    watch: Option<BoxFuture<'static, ()>>,
 }
 
 impl Server {
@@ -154,22 +113,48 @@ impl Server {
         if !config.anonymous && config.access_keys.is_empty() {
             return Err(ServerError::NoAccessKey);
         }
+        let shape = config.shape.unwrap_or_default();
+        shape.check()?;
+        let network = Network::new(&shape).map(Arc::new);
         let tls = config.tls.as_ref().map(listen::acceptor).transpose()?;
+        let faults = Faults::new(config.faults.rules.clone(), config.faults.seed);
+        let watch =
+            config.faults.file.map(|path| faults::watch(path, config.faults.rules, faults.clone())).transpose()?;
+        let path = config.faults.log;
+        let fault_log = FaultLog::open(path.as_deref())
+            .map_err(|source| ServerError::Log { path: path.unwrap_or_default(), source })?;
+        let access_log = config.access_log.map(open_log).transpose()?;
         let refused = |source| ServerError::Listen { address: config.listen, source };
-        let listener = TcpListener::bind(config.listen).await.map_err(refused)?;
+        let listener = listen::listener(config.listen, network.as_deref()).map_err(refused)?;
         let address = listener.local_addr().map_err(refused)?;
         let (store, buckets) = (config.store, config.buckets);
         let catalog = tokio::task::spawn_blocking(move || open_catalog(&store, &buckets)).await;
         let catalog = catalog.map_err(|error| ServerError::Store(io::Error::other(error)))??;
         let verifier = (!config.anonymous).then(|| Verifier::new(config.access_keys, config.region.clone()));
-        let handler = Handler {
+        let handler = Arc::new(Handler {
             catalog: Arc::new(catalog),
             verifier,
             region: config.region,
+            scheme: if tls.is_some() { "https" } else { "http" },
             base_domain: config.base_domain,
             body_timeout: config.body_timeout,
+            faults,
+            fault_log,
+            meter: Arc::default(),
+            access_log,
+            serves_status: config.status,
+            throttle: Throttle::new(&shape),
+        });
+        let door = listen::Door {
+            tls,
+            network,
+            handler,
+            handshake_timeout: config.handshake_timeout,
+            head_timeout: config.head_timeout,
+            write_timeout: config.write_timeout,
+            open: Arc::default(),
         };
-        Ok(Self { listener, tls, handler: Arc::new(handler), address })
+        Ok(Self { listener, door, address, watch: watch.map(|watch| watch.boxed()) })
     }
 
     /// Where the server listens.
@@ -177,16 +162,32 @@ impl Server {
         self.address
     }
 
+    /// The faults in force; they may be replaced while the server runs.
+    pub fn faults(&self) -> Faults {
+        self.door.handler.faults.clone()
+    }
+
     /// `http://ADDRESS` or `https://ADDRESS`.
     pub fn url(&self) -> String {
-        let scheme = if self.tls.is_some() { "https" } else { "http" };
+        let scheme = if self.door.tls.is_some() { "https" } else { "http" };
         format!("{scheme}://{}", self.address)
     }
 
     /// Answers until `shutdown` is done, then lets running requests finish for a moment.
     pub async fn run(self, shutdown: impl Future<Output = ()>) {
-        listen::run(self.listener, self.tls, self.handler, shutdown).await;
+        let watch = self.watch.unwrap_or_else(|| pending().boxed());
+        tokio::select! {
+            () = watch => {}
+            () = listen::run(self.listener, self.door, shutdown) => {}
+        }
     }
+}
+
+fn open_log(target: LogTarget) -> Result<Arc<AccessLog>, ServerError> {
+    AccessLog::open(&target).map_err(|source| {
+        let path = if let LogTarget::File(path) = target { path } else { PathBuf::from("-") };
+        ServerError::Log { path, source }
+    })
 }
 
 fn open_catalog(store: &StoreKind, buckets: &[Bucket]) -> Result<Catalog, ServerError> {
@@ -197,7 +198,7 @@ fn open_catalog(store: &StoreKind, buckets: &[Bucket]) -> Result<Catalog, Server
     };
     let catalog = catalog.map_err(ServerError::Store)?;
     for bucket in buckets {
-        catalog.make_bucket(bucket).map_err(|refusal| match refusal {
+        catalog.make_bucket(bucket, BucketRecord::new()).map_err(|refusal| match refusal {
             Refusal::Io(error) => ServerError::Store(error),
             other => ServerError::Store(io::Error::other(other)),
         })?;

@@ -71,11 +71,6 @@ impl Request {
         self.headers.get(name).and_then(|value| value.to_str().ok())
     }
 
-    /// A flag header such as `x-oss-forbid-overwrite: true`.
-    pub fn is_true(&self, name: &str) -> bool {
-        self.header(name).is_some_and(|value| value.eq_ignore_ascii_case("true"))
-    }
-
     /// A flag in the query such as `fetch-owner=true`.
     pub fn is_query_true(&self, name: &str) -> bool {
         self.query(name) == Some("true")

@@ -41,8 +41,21 @@ impl Document {
 
     pub fn text(&mut self, name: &str, value: &str) {
         self.open(name);
-        self.text.push_str(&escape(value));
+        self.content(value);
         self.close(name);
+    }
+
+    /// Text within the element that is open.
+    pub fn content(&mut self, value: &str) {
+        self.text.push_str(&escape(value));
+    }
+
+    /// The one owner of everything here.
+    pub fn owner(&mut self) {
+        self.open("Owner");
+        self.text("ID", "haul");
+        self.text("DisplayName", "haul");
+        self.close("Owner");
     }
 
     pub fn number(&mut self, name: &str, value: impl std::fmt::Display) {
@@ -85,7 +98,7 @@ impl Document {
 }
 
 /// `YYYY-MM-DDThh:mm:ss.000Z`; the epoch for times out of the calendar.
-fn iso(at: SystemTime) -> String {
+pub(crate) fn iso(at: SystemTime) -> String {
     jiff::Timestamp::try_from(at).unwrap_or_default().strftime("%Y-%m-%dT%H:%M:%S.000Z").to_string()
 }
 
@@ -114,14 +127,89 @@ struct CompletePart {
 /// Reads the body of a Complete request, in any of the five spellings clients use.
 ///
 /// # Errors
-/// What is wrong with the document, for the `Message` of `MalformedXML`.
+/// What is wrong with the document, for the `Message` of `MalformedXML`; so for all that are read here.
 pub(crate) fn parse_complete(body: &[u8]) -> Result<Vec<ListedPart>, String> {
-    let text = std::str::from_utf8(body).map_err(|_| "The body is not UTF-8.".to_owned())?;
-    if root_of(text) != Some("CompleteMultipartUpload") {
-        return Err("The root element is not CompleteMultipartUpload.".to_owned());
-    }
-    let body: CompleteBody = quick_xml::de::from_str(text).map_err(|error| error.to_string())?;
+    let body: CompleteBody = parse(body, "CompleteMultipartUpload")?;
     Ok(body.parts.into_iter().map(|part| ListedPart { number: part.number, etag: ETag::new(&part.etag) }).collect())
+}
+
+/// What a DeleteMultipleObjects request names.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct DeleteList {
+    pub quiet: bool,
+    pub keys: Vec<String>,
+    pub names_versions: bool,
+}
+
+#[derive(Deserialize)]
+struct DeleteBody {
+    #[serde(rename = "Quiet", default)]
+    quiet: Option<bool>,
+    #[serde(rename = "Object", default)]
+    objects: Vec<DeleteObject>,
+}
+
+#[derive(Deserialize)]
+struct DeleteObject {
+    #[serde(rename = "Key")]
+    key: String,
+    #[serde(rename = "VersionId", default)]
+    version: Option<String>,
+}
+
+/// Reads the body of a DeleteMultipleObjects request.
+pub(crate) fn parse_delete(body: &[u8]) -> Result<DeleteList, String> {
+    let body: DeleteBody = parse(body, "Delete")?;
+    let names_versions = body.objects.iter().any(|object| object.version.as_ref().is_some_and(|id| !id.is_empty()));
+    let keys = body.objects.into_iter().map(|object| object.key).collect();
+    Ok(DeleteList { quiet: body.quiet.unwrap_or(false), keys, names_versions })
+}
+
+#[derive(Deserialize)]
+struct TaggingBody {
+    #[serde(rename = "TagSet")]
+    set: TagSet,
+}
+
+#[derive(Deserialize)]
+struct TagSet {
+    #[serde(rename = "Tag", default)]
+    tags: Vec<Tag>,
+}
+
+#[derive(Deserialize)]
+struct Tag {
+    #[serde(rename = "Key")]
+    key: String,
+    #[serde(rename = "Value", default)]
+    value: String,
+}
+
+/// Reads tags: keys and values, not yet checked.
+pub(crate) fn parse_tagging(body: &[u8]) -> Result<Vec<(String, String)>, String> {
+    let body: TaggingBody = parse(body, "Tagging")?;
+    Ok(body.set.tags.into_iter().map(|tag| (tag.key, tag.value)).collect())
+}
+
+/// What a new bucket is asked to be.
+#[derive(Default, Deserialize)]
+pub(crate) struct CreateBucket {
+    #[serde(rename = "StorageClass", default)]
+    pub storage_class: Option<String>,
+    #[serde(rename = "DataRedundancyType", default)]
+    pub redundancy: Option<String>,
+}
+
+pub(crate) fn parse_create_bucket(body: &[u8]) -> Result<CreateBucket, String> {
+    parse(body, "CreateBucketConfiguration")
+}
+
+fn parse<T: serde::de::DeserializeOwned>(body: &[u8], root: &str) -> Result<T, String> {
+    let text = std::str::from_utf8(body).map_err(|_| "The body is not UTF-8.".to_owned())?;
+    if root_of(text) != Some(root) {
+        return Err(format!("The root element is not {root}."));
+    }
+    quick_xml::de::from_str(text).map_err(|error| error.to_string())
 }
 
 /// Name of the first element.
@@ -136,7 +224,54 @@ fn root_of(text: &str) -> Option<&str> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        /// What XML can carry at all: no control characters but these two. A carriage return is a line feed in XML.
+        #[test]
+        fn what_is_written_is_read(texts in prop::collection::vec("([^\\p{Cc}\u{fffe}\u{ffff}]|[\\t\\n]| ){1,12}", 1..5)) {
+            let mut document = Document::new("Delete");
+            let mut tags = Document::new("Tagging");
+            tags.open("TagSet");
+            for text in &texts {
+                document.open("Object");
+                document.text("Key", text);
+                document.close("Object");
+                tags.open("Tag");
+                tags.text("Key", text);
+                tags.text("Value", text);
+                tags.close("Tag");
+            }
+            tags.close("TagSet");
+            let list = parse_delete(document.finish().as_bytes());
+            prop_assert_eq!(list.map(|list| list.keys), Ok(texts.clone()));
+            let pairs: Vec<_> = texts.iter().map(|text| (text.clone(), text.clone())).collect();
+            prop_assert_eq!(parse_tagging(tags.finish().as_bytes()), Ok(pairs));
+        }
+
+        #[test]
+        fn parts_are_read_as_they_were_written(parts in prop::collection::vec((any::<u32>(), "[0-9A-F]{1,32}"), 0..5)) {
+            let mut document = Document::new("CompleteMultipartUpload");
+            for (number, etag) in &parts {
+                document.open("Part");
+                document.number("PartNumber", number);
+                document.etag(etag);
+                document.close("Part");
+            }
+            let wanted = parts.iter().map(|(number, etag)| ListedPart { number: *number, etag: ETag::new(etag) });
+            prop_assert_eq!(parse_complete(document.finish().as_bytes()), Ok(wanted.collect()));
+        }
+
+        #[test]
+        fn no_bytes_make_a_reader_panic(bytes: Vec<u8>, root in 0usize..4, text in "(<|>|/|&|;|<!\\[CDATA\\[|\\]\\]>|Key|Part|.){0,30}") {
+            let root = ["Delete", "Tagging", "CompleteMultipartUpload", "CreateBucketConfiguration"][root];
+            for body in [bytes, format!("<{root}>{text}</{root}>").into_bytes(), format!("<{root}{text}").into_bytes()] {
+                let _ = (parse_delete(&body), parse_tagging(&body), parse_complete(&body), parse_create_bucket(&body).is_ok());
+            }
+        }
+    }
 
     #[test]
     fn all_five_spellings_of_an_etag_are_read() {

@@ -21,6 +21,7 @@ pub fn haul() -> Command {
         command.env_remove(name);
     }
     command.env("OSS_ACCESS_KEY_ID", ID).env("OSS_ACCESS_KEY_SECRET", SECRET).env_remove("OSS_ENDPOINT");
+    command.env_remove("OSS_SESSION_TOKEN");
     command
 }
 
@@ -39,8 +40,13 @@ impl Served {
     }
 
     pub fn start_with(directory: &Path, options: &[&str]) -> Self {
+        Self::start_as(haul(), directory, options)
+    }
+
+    /// With a command whose environment may say more.
+    pub fn start_as(mut command: Command, directory: &Path, options: &[&str]) -> Self {
         let directory = directory.join("store");
-        let mut child = haul()
+        let mut child = command
             .args(["serve", "--store", &format!("dir:{}", directory.display()), "--listen", "127.0.0.1:0"])
             .args(["--access-key-id", ID, "--region", "cn-hangzhou", "--bucket", "demo"])
             .args(options)

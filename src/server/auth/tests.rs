@@ -48,6 +48,7 @@ fn verifier(vector: &Value, secret: &str) -> Verifier {
         id: text(vector, "access_key_id").to_owned(),
         secret: secret.to_owned().into(),
         security_token: vector["security_token"].as_str().map(|token| token.to_owned().into()),
+        token_expires: None,
     };
     Verifier::new(vec![key], text(vector, "region").to_owned())
 }
@@ -150,9 +151,12 @@ fn set(name: &'static str, value: &str) -> impl Fn(&mut Request) {
 }
 
 #[test]
-fn requests_without_signature_or_date_are_denied() {
+fn requests_without_signature_are_anonymous_and_those_without_date_denied() {
     for vector in [&v1()[0], &v4()[0]] {
-        assert_eq!(refused(vector, |r| drop(r.headers.remove("authorization"))), Code::AccessDenied);
+        let mut anonymous = request(vector);
+        anonymous.headers.remove("authorization");
+        let verdict = verifier(vector, "sk").verify(&anonymous, signed_at(vector, &request(vector)));
+        assert_eq!(verdict.expect("believed"), Caller::Anonymous);
         assert_eq!(refused(vector, |r| drop(r.headers.remove("x-oss-date"))), Code::AccessDenied);
         for bad in ["", "yesterday", "20231316T162057Z", "20231216T162057", "+0231216T162057Z"] {
             assert_eq!(refused(vector, set("x-oss-date", bad)), Code::AccessDenied, "{bad}");
@@ -212,4 +216,136 @@ fn items_of_the_header_come_in_any_order_with_spaces() {
     set("authorization", &format!("OSS4-HMAC-SHA256 {}", items.join(", ")))(&mut request);
     let now = signed_at(&vector, &request);
     assert!(verifier(&vector, text(&vector, "access_key_secret")).verify(&request, now).is_ok());
+}
+
+/// The vectors of signed URLs: the request as the URL itself, with the headers that the caller repeats.
+fn urls() -> Vec<Value> {
+    let v1 = vectors(include_str!("../../../tests/vectors/sign_v1_query.json"));
+    let mut v4 = vectors(include_str!("../../../tests/vectors/sign_v4_query.json"));
+    v4.retain(|vector| text(vector, "product") == "oss");
+    v1.into_iter().chain(v4).collect()
+}
+
+fn request_of_url(vector: &Value) -> Request {
+    let url = text(&vector["expect"], "url");
+    let mut builder = http::Request::builder().method(text(vector, "method")).uri(url);
+    for pair in vector["headers"].as_array().expect("headers") {
+        builder = builder.header(pair[0].as_str().expect("a name"), pair[1].as_str().expect("a value"));
+    }
+    let (mut head, ()) = builder.body(()).expect("a request").into_parts();
+    // A bucket bound to a domain of its own, and buckets in the path, are addressed as if they were in the host.
+    let bucket = text(vector, "bucket").to_owned();
+    let mut request = Request::parse(
+        &{
+            head.headers.insert("host", format!("{bucket}.test").parse().expect("a host"));
+            head
+        },
+        "test",
+    )
+    .expect("an address");
+    request.key = vector["key"].as_str().map(str::to_owned);
+    request
+}
+
+fn end_of(vector: &Value) -> SystemTime {
+    UNIX_EPOCH + Duration::from_secs(vector["expires_unix"].as_u64().expect("an end"))
+}
+
+#[test]
+fn signed_urls_of_the_official_clients_are_believed_until_they_expire() {
+    let all = urls();
+    assert!(all.len() >= 8, "{} vectors", all.len());
+    for vector in all {
+        let (request, end) = (request_of_url(&vector), end_of(&vector));
+        let verifier = verifier(&vector, text(&vector, "access_key_secret"));
+        let verdict = verifier.verify(&request, end);
+        assert!(matches!(verdict, Ok(Caller::Owner)), "{}: {:?}", vector["id"], verdict.err());
+        let late = verifier.verify(&request, end + Duration::from_secs(1)).expect_err("expired");
+        assert_eq!(late.code, Code::AccessDenied, "{}", vector["id"]);
+    }
+}
+
+#[test]
+fn a_signed_url_that_was_changed_is_noticed() {
+    for vector in urls() {
+        let end = end_of(&vector);
+        let changes: [fn(&mut Request); 3] = [
+            |r| r.method = http::Method::DELETE,
+            |r| r.key = Some("other".to_owned()),
+            |r| r.query.push(("uploadId".to_owned(), "1".to_owned())),
+        ];
+        for change in changes {
+            let mut request = request_of_url(&vector);
+            change(&mut request);
+            let verifier = verifier(&vector, text(&vector, "access_key_secret"));
+            let failure = verifier.verify(&request, end).expect_err("changed");
+            assert_eq!(failure.code, Code::SignatureDoesNotMatch, "{}", vector["id"]);
+        }
+    }
+}
+
+#[test]
+fn a_signed_url_says_in_full_what_it_claims() {
+    let v4 = urls().into_iter().find(|vector| text(vector, "id") == "v4-query-1").expect("the vector");
+    let v1 = urls().into_iter().find(|vector| text(vector, "id") == "v1-query-1").expect("the vector");
+    let refused = |vector: &Value, change: &dyn Fn(&mut Request)| {
+        let mut request = request_of_url(vector);
+        change(&mut request);
+        verifier(vector, "sk").verify(&request, end_of(vector)).expect_err("refused")
+    };
+    let with = |name: &'static str, value: &'static str| {
+        move |request: &mut Request| {
+            request.query.retain(|(n, _)| n != name);
+            request.query.push((name.to_owned(), value.to_owned()));
+        }
+    };
+    let all: [(&Value, &str, &str, Code); 10] = [
+        (&v4, "x-oss-expires", "0", Code::InvalidArgument),
+        (&v4, "x-oss-expires", "604801", Code::InvalidArgument),
+        (&v4, "x-oss-expires", "x", Code::InvalidArgument),
+        (&v4, "x-oss-signature-version", "OSS3", Code::InvalidArgument),
+        (&v4, "x-oss-credential", "ak", Code::InvalidArgument),
+        (&v4, "x-oss-date", "", Code::InvalidArgument),
+        (&v4, "x-oss-security-token", "t", Code::InvalidSecurityToken),
+        (&v1, "Expires", "soon", Code::AccessDenied),
+        (&v1, "OSSAccessKeyId", "nobody", Code::InvalidAccessKeyId),
+        (&v1, "security-token", "t", Code::InvalidSecurityToken),
+    ];
+    for (vector, name, value, code) in all {
+        assert_eq!(refused(vector, &with(name, value)).code, code, "{name}={value}");
+    }
+    let on_bucket = refused(&v1, &|request| request.key = None);
+    assert_eq!((on_bucket.code, on_bucket.finer_code()), (Code::AccessDenied, "0002-00000079"));
+    let early = request_of_url(&v4);
+    let before = end_of(&v4) - Duration::from_secs(599 + 901);
+    assert_eq!(verifier(&v4, "sk").verify(&early, before).expect_err("early").code, Code::AccessDenied);
+    let twice = refused(&v4, &|request| {
+        with("x-oss-security-token", "t")(request);
+        set("x-oss-security-token", "t")(request);
+    });
+    assert_eq!((twice.code, twice.finer_code()), (Code::InvalidArgument, "0002-00000010"));
+}
+
+#[test]
+fn a_temporary_key_needs_its_own_token_until_that_expires() {
+    let vector = v4().into_iter().find(|vector| vector["security_token"].is_string()).expect("a token vector");
+    let request = request(&vector);
+    let signed = signed_at(&vector, &request);
+    let key = |id: &str, token: &str, expires| AccessKey {
+        security_token: Some(token.to_owned().into()),
+        token_expires: expires,
+        ..AccessKey::new(id, text(&vector, "access_key_secret"))
+    };
+    let (id, token) = (text(&vector, "access_key_id"), text(&vector, "security_token"));
+    let judge = |keys: Vec<AccessKey>, request: &Request| {
+        Verifier::new(keys, "cn-hangzhou".to_owned()).verify(request, signed).map_err(|failure| failure.code)
+    };
+    let minute = Duration::from_secs(60);
+    assert_eq!(judge(vec![key(id, token, Some(signed + minute))], &request), Ok(Caller::Owner));
+    assert_eq!(judge(vec![key(id, token, Some(signed))], &request), Err(Code::SecurityTokenExpired));
+    let swapped = vec![key(id, "mine", None), key("other", token, None)];
+    assert_eq!(judge(swapped, &request), Err(Code::AccessKeyIdAndSecurityTokenNotMatch));
+    let mut bare = request;
+    bare.headers.remove("x-oss-security-token");
+    assert_eq!(judge(vec![key(id, token, None)], &bare), Err(Code::InvalidAccessKeyId));
 }

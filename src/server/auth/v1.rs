@@ -3,12 +3,14 @@
 //! # Source
 //! Specification, section 2.
 
+use std::time::{Duration, UNIX_EPOCH};
+
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use hmac::Mac;
 
-use super::{Claim, Form, Sha1, bad_date, canonical_headers, header_text, hmac, malformed};
-use crate::server::errors::Failure;
+use super::{Claim, Form, Sha1, Validity, bad_date, canonical_headers, header_text, hmac, malformed, token_of};
+use crate::server::errors::{Code, Failure};
 use crate::server::request::Request;
 
 /// Query parameters that are part of what is signed, beside every `x-oss-*` (section 2.4).
@@ -39,12 +41,37 @@ pub(super) fn claim(request: &Request, rest: &str) -> Result<Claim, Failure> {
     }
     let text = ["x-oss-date", "date"].iter().find_map(|name| request.header(name)).ok_or_else(bad_date)?;
     let date = httpdate::parse_http_date(text.trim()).map_err(|_| bad_date())?;
-    let sign = |resource: String| string_to_sign(request, text.trim(), &resource);
     Ok(Claim {
         access_key_id: id.to_owned(),
-        date,
+        validity: Validity::Around(date),
+        security_token: token_of(request, None)?,
         signature: signature.to_owned(),
-        strings_to_sign: resources(request).into_iter().map(sign).collect(),
+        strings_to_sign: strings_to_sign(request, text.trim()),
+        canonical_request: None,
+        form: Form::V1,
+    })
+}
+
+/// Reads `OSSAccessKeyId`, `Expires` and `Signature` of a URL.
+pub(super) fn claim_in_url(request: &Request) -> Result<Claim, Failure> {
+    if request.key.is_none() {
+        let message = "Only operations on objects can be signed in a URL with version 1.";
+        return Err(Failure::new(Code::AccessDenied, message).ec("0002-00000079"));
+    }
+    let given = |name: &str| {
+        let text = request.query(name).filter(|text| !text.is_empty());
+        text.ok_or_else(|| Failure::new(Code::AccessDenied, format!("{name} is missing in the signed URL.")))
+    };
+    let (id, expires, signature) = (given("OSSAccessKeyId")?, given("Expires")?, given("Signature")?);
+    let seconds = expires.parse().ok().map(Duration::from_secs);
+    let end = seconds.and_then(|seconds| UNIX_EPOCH.checked_add(seconds));
+    let end = end.ok_or_else(|| Failure::new(Code::AccessDenied, "Expires is not a time in seconds."))?;
+    Ok(Claim {
+        access_key_id: id.to_owned(),
+        validity: Validity::Until { from: None, end },
+        security_token: token_of(request, request.query("security-token"))?,
+        signature: signature.to_owned(),
+        strings_to_sign: strings_to_sign(request, expires),
         canonical_request: None,
         form: Form::V1,
     })
@@ -53,6 +80,10 @@ pub(super) fn claim(request: &Request, rest: &str) -> Result<Claim, Failure> {
 pub(super) fn agrees(secret: &str, text: &str, signature: &str) -> bool {
     let Ok(signature) = STANDARD.decode(signature) else { return false };
     hmac::<Sha1>(secret.as_bytes(), text.as_bytes()).verify_slice(&signature).is_ok()
+}
+
+fn strings_to_sign(request: &Request, date: &str) -> Vec<String> {
+    resources(request).iter().map(|resource| string_to_sign(request, date, resource)).collect()
 }
 
 fn string_to_sign(request: &Request, date: &str, resource: &str) -> String {

@@ -10,7 +10,7 @@ use hmac::Mac;
 use percent_encoding::utf8_percent_encode;
 use sha2::Digest;
 
-use super::{Claim, Form, Sha256, bad_date, canonical_headers, hmac, malformed};
+use super::{Claim, Form, Sha256, Validity, bad_date, canonical_headers, hmac, malformed, token_of};
 use crate::server::errors::Failure;
 use crate::server::request::Request;
 use crate::server::xml::{ENCODED, ENCODED_PATH};
@@ -18,6 +18,8 @@ use crate::server::xml::{ENCODED, ENCODED_PATH};
 const PAYLOAD: &str = "UNSIGNED-PAYLOAD";
 const TERMINATOR: &str = "aliyun_v4_request";
 const PRODUCT: &str = "oss";
+/// Longest time a URL may be valid, in seconds: seven days (section 3.4).
+const EXPIRES_MAX: u64 = 604_800;
 
 /// `YYYYMMDD/region/product/aliyun_v4_request`, as the client wrote it and already checked.
 pub(super) struct Scope {
@@ -46,24 +48,74 @@ pub(super) fn claim(request: &Request, rest: &str, region: &str) -> Result<Claim
         Some(PAYLOAD) => {}
         sent => {
             let message = format!("The payload is not signed: send {PAYLOAD}.");
-            return Err(Failure::argument("x-oss-content-sha256", sent.unwrap_or(""), message));
+            let failure = Failure::argument("x-oss-content-sha256", sent.unwrap_or(""), message);
+            return Err(failure.ec("0002-00000214"));
         }
     }
     let timestamp = request.header("x-oss-date").or_else(|| request.header("date")).ok_or_else(bad_date)?.trim();
-    let date = parse_date(timestamp).ok_or_else(bad_date)?;
-    if day_of(date).as_deref() != Some(&scope.day) {
-        return Err(Failure::argument("Credential", items.credential, "The day of the scope is not that of the date."));
+    let date = dated(timestamp, &scope, items.credential)?;
+    let token = token_of(request, request.query("x-oss-security-token"))?;
+    Ok(claimed(request, items, scope, timestamp, access_key_id, Validity::Around(date), token))
+}
+
+/// Reads the URL form.
+pub(super) fn claim_in_url(request: &Request, region: &str) -> Result<Claim, Failure> {
+    let given = |name: &'static str| {
+        let text = request.query(name).filter(|text| !text.is_empty());
+        text.ok_or_else(|| Failure::argument(name, "", format!("{name} is missing in the signed URL.")))
+    };
+    if given("x-oss-signature-version")? != "OSS4-HMAC-SHA256" {
+        return Err(Failure::argument("x-oss-signature-version", "", "The only version is OSS4-HMAC-SHA256."));
     }
+    let items = Items {
+        credential: given("x-oss-credential")?,
+        additional: request
+            .query("x-oss-additional-headers")
+            .map(|names| names.split(';').collect())
+            .unwrap_or_default(),
+        signature: given("x-oss-signature")?,
+    };
+    let (access_key_id, scope) = parse_credential(items.credential, region)?;
+    let (timestamp, expires) = (given("x-oss-date")?, given("x-oss-expires")?);
+    let from = dated(timestamp, &scope, items.credential)?;
+    let lasts = expires.parse().ok().filter(|seconds| (1..=EXPIRES_MAX).contains(seconds));
+    let lasts = lasts.ok_or_else(|| {
+        Failure::argument("x-oss-expires", expires, format!("It is a number of seconds from 1 to {EXPIRES_MAX}."))
+    })?;
+    let validity = Validity::Until { from: Some(from), end: from + Duration::from_secs(lasts) };
+    let token = token_of(request, request.query("x-oss-security-token"))?;
+    Ok(claimed(request, items, scope, timestamp, access_key_id, validity, token))
+}
+
+/// The date of a timestamp, which must be of the day of the scope.
+fn dated(timestamp: &str, scope: &Scope, credential: &str) -> Result<SystemTime, Failure> {
+    let date = parse_date(timestamp).ok_or_else(bad_date)?;
+    match day_of(date).as_deref() == Some(&scope.day) {
+        true => Ok(date),
+        false => Err(Failure::argument("Credential", credential, "The day of the scope is not that of the date.")),
+    }
+}
+
+fn claimed(
+    request: &Request,
+    items: Items<'_>,
+    scope: Scope,
+    timestamp: &str,
+    access_key_id: String,
+    validity: Validity,
+    security_token: Option<String>,
+) -> Claim {
     let canonical = canonical_request(request, &items.additional);
     let hash = hex(&sha2::Sha256::digest(canonical.as_bytes()));
-    Ok(Claim {
+    Claim {
         access_key_id,
-        date,
+        validity,
+        security_token,
         signature: items.signature.to_owned(),
         strings_to_sign: vec![format!("OSS4-HMAC-SHA256\n{timestamp}\n{}\n{hash}", scope.text())],
         canonical_request: Some(canonical),
         form: Form::V4 { scope },
-    })
+    }
 }
 
 pub(super) fn agrees(secret: &str, scope: &Scope, text: &str, signature: &str) -> bool {
@@ -87,12 +139,13 @@ fn parse_items(rest: &str) -> Result<Items<'_>, Failure> {
             _ => return Err(malformed("it has an item that is not known.")),
         };
         if value.is_empty() || place.replace(value).is_some() {
-            return Err(malformed("an item is empty or repeated."));
+            let failure = malformed("an item is empty or repeated.");
+            return Err(if name == "AdditionalHeaders" { failure.ec("0002-00000209") } else { failure });
         }
     }
     let additional: Vec<&str> = additional.map(|names| names.split(';').collect()).unwrap_or_default();
     if additional.contains(&"") {
-        return Err(malformed("AdditionalHeaders names an empty header."));
+        return Err(malformed("AdditionalHeaders names an empty header.").ec("0002-00000210"));
     }
     match (credential, signature) {
         (Some(credential), Some(signature)) => Ok(Items { credential, additional, signature }),
@@ -134,7 +187,8 @@ fn canonical_uri(request: &Request) -> String {
 
 fn canonical_query(request: &Request) -> String {
     let encode = |text: &String| utf8_percent_encode(text, ENCODED).to_string();
-    let mut pairs: Vec<(String, String)> = request.query.iter().map(|(n, v)| (encode(n), encode(v))).collect();
+    let signed = request.query.iter().filter(|(name, _)| name != "x-oss-signature");
+    let mut pairs: Vec<(String, String)> = signed.map(|(n, v)| (encode(n), encode(v))).collect();
     pairs.sort();
     let write = |(name, value): (String, String)| if value.is_empty() { name } else { format!("{name}={value}") };
     pairs.into_iter().map(write).collect::<Vec<_>>().join("&")

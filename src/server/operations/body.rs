@@ -4,32 +4,39 @@ use std::error::Error as StdError;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context as TaskContext, Poll};
 use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use futures_util::future::BoxFuture;
-use http::HeaderMap;
 use http::header::{CONTENT_LENGTH, EXPECT, HeaderName, TRANSFER_ENCODING};
+use http::{HeaderMap, HeaderValue};
 use http_body::{Body, Frame};
+use http_body_util::BodyExt;
 use http_body_util::combinators::UnsyncBoxBody;
-use http_body_util::{BodyExt, Full};
 use tokio::task::{JoinHandle, spawn_blocking};
+use tokio::time::Instant;
 
 use super::call;
 use crate::model::part::Limits;
+use crate::server::access::Meter;
 use crate::server::errors::{Code, Failure};
+use crate::server::outgoing::Outgoing;
 use crate::server::request::Request;
 use crate::server::store::{Blob, Catalog, Checksums, Content, Sums};
+use crate::server::wire::{Pace, there_since};
 
 /// A body as it comes from the connection, or from whatever stands in for it.
 pub(crate) type RawBody = UnsyncBoxBody<Bytes, Box<dyn StdError + Send + Sync>>;
-pub(crate) type Outgoing = UnsyncBoxBody<Bytes, io::Error>;
 
 /// Bytes gathered before they are given to a thread that may wait for the disk.
 const BATCH: usize = 1 << 20;
+/// Bytes that all bodies of the process gather together. When they are spent, bodies are written piece by piece.
+const BATCHES: usize = 4 << 20;
+static GATHERED: AtomicUsize = AtomicUsize::new(0);
 /// Bytes of one chunk on the way out.
 const CHUNK: u64 = 256 << 10;
 /// Longest document taken: a Complete of 10,000 parts in its longest spelling is half of it.
@@ -43,9 +50,31 @@ pub(crate) struct Incoming {
     /// `Content-Length`; `None` for chunked bodies and for none.
     announced: Option<u64>,
     chunked: bool,
+    /// The body was coded before it was chunked.
+    coded: bool,
     /// The client waits to be asked for the body.
     waits_for_go: bool,
     timeout: Duration,
+    damage: Option<Damage>,
+    meter: Arc<Meter>,
+    received: u64,
+    pace: Option<Pace>,
+    /// How long the pace has held the body up.
+    held: Duration,
+}
+
+/// One flipped bit, the lowest of a byte counted from 0.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Damage {
+    /// On the way: the checksums are those of what arrived.
+    Arrived { at: u64 },
+    /// At rest: the checksums are those of what was sent.
+    Stored { at: u64 },
+}
+
+/// Whether the `n`th `Transfer-Encoding` asks for more than one layer of chunks.
+fn is_coding((n, coding): (usize, &HeaderValue)) -> bool {
+    n > 0 || !coding.as_bytes().eq_ignore_ascii_case(b"chunked")
 }
 
 /// A body that was taken in whole.
@@ -55,25 +84,82 @@ pub(crate) struct Received {
 }
 
 impl Incoming {
-    pub fn new(body: RawBody, headers: &HeaderMap, timeout: Duration) -> Self {
+    pub fn new(body: RawBody, headers: &HeaderMap, timeout: Duration, meter: Arc<Meter>) -> Self {
         let text = |name: HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
         Self {
             body: Some(body),
             announced: text(CONTENT_LENGTH).and_then(|bytes| bytes.parse().ok()),
             chunked: headers.contains_key(TRANSFER_ENCODING),
+            coded: headers.get_all(TRANSFER_ENCODING).iter().enumerate().any(is_coding),
             waits_for_go: headers.contains_key(EXPECT),
             timeout,
+            damage: None,
+            meter,
+            received: 0,
+            pace: None,
+            held: Duration::ZERO,
         }
+    }
+
+    /// Length that the client announced.
+    pub fn announced(&self) -> Option<u64> {
+        self.announced
+    }
+
+    /// How many bytes came so far.
+    pub fn received(&self) -> u64 {
+        self.received
+    }
+
+    /// Harms what will be received.
+    pub fn damage(&mut self, damage: Damage) {
+        self.damage = Some(damage);
+    }
+
+    /// Reads and forgets up to `bytes`.
+    pub async fn skip(&mut self, bytes: u64) {
+        let mut skipped = 0;
+        while skipped < bytes {
+            let Ok(Some(chunk)) = self.chunk().await else { return };
+            skipped += chunk.len() as u64;
+        }
+    }
+
+    /// Takes the body in at this rate, in bytes per second.
+    pub fn slow_down(&mut self, rate: u64) {
+        self.pace = Some(Pace::new(rate));
+    }
+
+    /// How long the body was held up so far.
+    pub fn held(&self) -> Duration {
+        self.held
+    }
+
+    async fn hold(&mut self, bytes: usize, busy: &mut Option<Instant>) {
+        let Some(pace) = &self.pace else { return };
+        let now = Instant::now();
+        let at = pace.book(bytes as u64, there_since(*busy, now));
+        *busy = Some(at);
+        tokio::time::sleep_until(at).await;
+        self.held += now.elapsed();
     }
 
     /// The next bytes; `None` at the end.
     async fn chunk(&mut self) -> Result<Option<Bytes>, Failure> {
+        if self.coded {
+            return Err(Failure::not_implemented("a Transfer-Encoding but chunked"));
+        }
         let Some(body) = &mut self.body else { return Ok(None) };
         self.waits_for_go = false;
         loop {
             match tokio::time::timeout(self.timeout, body.frame()).await {
                 Ok(Some(Ok(frame))) => match frame.into_data() {
-                    Ok(chunk) => return Ok(Some(chunk)),
+                    Ok(chunk) => {
+                        let bytes = chunk.len() as u64;
+                        self.received += bytes;
+                        self.meter.bytes_in.fetch_add(bytes, Ordering::Relaxed);
+                        return Ok(Some(chunk));
+                    }
                     Err(_trailers) => continue,
                 },
                 Ok(Some(Err(error))) => return Err(self.broken(&error.to_string())),
@@ -116,14 +202,21 @@ impl Incoming {
         }
         let digest = announced_md5(request)?;
         let with_md5 = digest.is_some() || catalog.wants_md5();
-        let writer = call(catalog, move |catalog| catalog.blob().map(|blob| Writer::new(blob, with_md5))).await?;
+        let rots_at = self.damage.and_then(|damage| if let Damage::Stored { at } = damage { Some(at) } else { None });
+        let writer =
+            call(catalog, move |catalog| catalog.blob().map(|blob| Writer::new(blob, with_md5, rots_at))).await?;
         let mut intake = Intake::new(writer, catalog.waits());
-        let mut taken = 0;
+        let (mut taken, mut busy) = (0, None);
         while let Some(chunk) = self.chunk().await? {
+            let chunk = match self.damage {
+                Some(Damage::Arrived { at }) => flipped(chunk, taken, at),
+                _ => chunk,
+            };
             taken += chunk.len() as u64;
             if taken > max {
                 return Err(too_large());
             }
+            self.hold(chunk.len(), &mut busy).await;
             intake.push(chunk).await?;
         }
         let received = intake.finish(digest).await?;
@@ -165,21 +258,59 @@ fn check_digest(announced: Option<[u8; 16]>, sums: &Sums) -> Result<(), Failure>
 struct Writer {
     blob: Box<dyn Blob>,
     sums: Checksums,
+    /// The byte that is harmed after its checksum was taken.
+    rots_at: Option<u64>,
 }
 
 impl Writer {
-    fn new(blob: Box<dyn Blob>, with_md5: bool) -> Self {
-        Self { blob, sums: Checksums::new(with_md5) }
+    fn new(blob: Box<dyn Blob>, with_md5: bool, rots_at: Option<u64>) -> Self {
+        Self { blob, sums: Checksums::new(with_md5), rots_at }
     }
 
     fn write(&mut self, chunk: Bytes) -> io::Result<()> {
+        let from = self.sums.bytes();
         self.sums.update(&chunk);
-        self.blob.write(chunk)
+        self.blob.write(match self.rots_at {
+            Some(at) => flipped(chunk, from, at),
+            None => chunk,
+        })
     }
 
-    fn write_all(mut self, chunks: Vec<Bytes>) -> io::Result<Self> {
-        chunks.into_iter().try_for_each(|chunk| self.write(chunk))?;
+    /// Makes the bytes durable.
+    fn finish(mut self) -> io::Result<Received> {
+        self.blob.sync()?;
+        Ok(Received { blob: self.blob, sums: self.sums.finish() })
+    }
+
+    fn write_all(mut self, mut batch: Batch) -> io::Result<Self> {
+        batch.chunks.drain(..).try_for_each(|chunk| self.write(chunk))?;
         Ok(self)
+    }
+}
+
+/// Pieces of a body on their way to the disk.
+#[derive(Default)]
+struct Batch {
+    chunks: Vec<Bytes>,
+    /// What they take of [`BATCHES`].
+    gathered: usize,
+}
+
+impl Batch {
+    /// Answers whether there was room to gather it; if not, it is there all the same.
+    fn push(&mut self, chunk: Bytes) -> bool {
+        let bytes = chunk.len();
+        self.chunks.push(chunk);
+        let take = |gathered: usize| (gathered + bytes <= BATCHES).then_some(gathered + bytes);
+        let has_room = GATHERED.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).is_ok();
+        self.gathered += if has_room { bytes } else { 0 };
+        has_room
+    }
+}
+
+impl Drop for Batch {
+    fn drop(&mut self) {
+        GATHERED.fetch_sub(self.gathered, Ordering::Relaxed);
     }
 }
 
@@ -188,26 +319,27 @@ struct Intake {
     waits: bool,
     idle: Option<Writer>,
     busy: Option<JoinHandle<io::Result<Writer>>>,
-    batch: Vec<Bytes>,
-    batch_bytes: usize,
+    batch: Batch,
 }
 
 impl Intake {
     fn new(writer: Writer, waits: bool) -> Self {
-        Self { waits, idle: Some(writer), busy: None, batch: Vec::new(), batch_bytes: 0 }
+        Self { waits, idle: Some(writer), busy: None, batch: Batch::default() }
     }
 
     async fn push(&mut self, chunk: Bytes) -> io::Result<()> {
         if let (false, Some(writer)) = (self.waits, &mut self.idle) {
             return writer.write(chunk);
         }
-        self.batch_bytes += chunk.len();
-        self.batch.push(chunk);
-        if self.batch_bytes >= BATCH {
-            let writer = self.writer().await?;
-            let batch = std::mem::take(&mut self.batch);
-            self.batch_bytes = 0;
-            self.busy = Some(spawn_blocking(move || writer.write_all(batch)));
+        let has_room = self.batch.push(chunk);
+        if has_room && self.batch.gathered < BATCH {
+            return Ok(());
+        }
+        let writer = self.writer().await?;
+        let batch = std::mem::take(&mut self.batch);
+        self.busy = Some(spawn_blocking(move || writer.write_all(batch)));
+        if !has_room {
+            self.idle = Some(self.writer().await?);
         }
         Ok(())
     }
@@ -225,7 +357,7 @@ impl Intake {
         let writer = self.writer().await?;
         let batch = std::mem::take(&mut self.batch);
         let last = move || {
-            let Writer { mut blob, sums } = writer.write_all(batch)?;
+            let Writer { mut blob, sums, .. } = writer.write_all(batch)?;
             let sums = sums.finish();
             if digest.is_none() || digest == sums.md5 {
                 blob.sync()?;
@@ -236,9 +368,40 @@ impl Intake {
     }
 }
 
-/// A whole body at hand.
-pub(crate) fn outgoing(bytes: Bytes) -> Outgoing {
-    Full::new(bytes).map_err(|never| match never {}).boxed_unsync()
+/// Stores bytes `from..to` of an open object again.
+pub(crate) async fn copy(
+    catalog: &Arc<Catalog>,
+    content: Box<dyn Content>,
+    from: u64,
+    to: u64,
+) -> Result<Received, Failure> {
+    call(catalog, move |catalog| {
+        let mut writer = Writer::new(catalog.blob()?, catalog.wants_md5(), None);
+        let mut at = from;
+        while at < to {
+            let max = usize::try_from((to - at).min(CHUNK)).unwrap_or(usize::MAX);
+            let chunk = content.read(at, max)?;
+            if chunk.is_empty() {
+                return Err(io::Error::other("the stored object is shorter than its record"));
+            }
+            at += chunk.len() as u64;
+            writer.write(chunk)?;
+        }
+        writer.finish()
+    })
+    .await
+}
+
+/// `chunk`, which begins at byte `from`, with the lowest bit of byte `at` flipped if it has that byte.
+pub(crate) fn flipped(chunk: Bytes, from: u64, at: u64) -> Bytes {
+    match at.checked_sub(from).and_then(|at| usize::try_from(at).ok()).filter(|at| *at < chunk.len()) {
+        None => chunk,
+        Some(at) => {
+            let mut copy = BytesMut::from(&chunk[..]);
+            copy[at] ^= 1;
+            copy.freeze()
+        }
+    }
 }
 
 /// Bytes `from..to` of an open object.

@@ -1,42 +1,112 @@
-//! PutBucket and GetBucketInfo.
+//! Buckets: making, deleting and describing them.
 
 use http::StatusCode;
 
-use super::{Answer, Context, call};
+use super::body::Incoming;
+use super::{Answer, Context, call, headers};
 use crate::model::object::Bucket;
-use crate::server::errors::Failure;
-use crate::server::xml::Document;
+use crate::server::errors::{Code, Failure};
+use crate::server::store::BucketRecord;
+use crate::server::xml::{Document, parse_create_bucket};
 
-pub(super) async fn put_bucket(context: Context<'_>, bucket: &Bucket) -> Result<Answer, Failure> {
-    let acl = context.request.header("x-oss-acl").unwrap_or("private");
-    if acl != "private" {
-        return Err(Failure::not_implemented("buckets that are not private"));
-    }
+pub(super) async fn put_bucket(context: Context<'_>, bucket: &Bucket, body: &mut Incoming) -> Result<Answer, Failure> {
+    let acl = headers::bucket_acl(context.request)?;
+    let document = body.document(context.request).await?;
+    let wanted = match document.is_empty() {
+        true => Default::default(),
+        false => parse_create_bucket(&document).map_err(|why| Failure::new(Code::MalformedXML, why))?,
+    };
+    let record = BucketRecord {
+        acl: acl.unwrap_or_default(),
+        storage_class: wanted.storage_class,
+        redundancy: wanted.redundancy,
+        ..BucketRecord::new()
+    };
     let name = bucket.clone();
-    call(context.catalog, move |catalog| catalog.make_bucket(&name)).await?;
+    call(context.catalog, move |catalog| {
+        catalog.make_bucket(&name, record)?;
+        // Of a bucket that was there already, only the access may be changed.
+        match acl {
+            Some(acl) => catalog.amend_bucket(&name, |record| record.acl = acl),
+            None => Ok(()),
+        }
+    })
+    .await?;
     let mut answer = Answer::new(StatusCode::OK);
     answer.set("location", &format!("/{bucket}"));
     Ok(answer)
 }
 
+pub(super) async fn delete_bucket(context: Context<'_>, bucket: &Bucket) -> Result<Answer, Failure> {
+    let name = bucket.clone();
+    call(context.catalog, move |catalog| catalog.delete_bucket(&name)).await?;
+    Ok(Answer::new(StatusCode::NO_CONTENT))
+}
+
 pub(super) async fn bucket_info(context: Context<'_>, bucket: &Bucket) -> Result<Answer, Failure> {
-    let created = context.catalog.bucket(bucket)?;
+    let record = context.catalog.bucket(bucket)?;
     let mut xml = Document::new("BucketInfo");
     xml.open("Bucket");
+    describe(&mut xml, context, bucket, &record);
+    xml.text("DataRedundancyType", record.redundancy.as_deref().unwrap_or("LRS"));
+    xml.open("AccessControlList");
+    xml.text("Grant", record.acl.name());
+    xml.close("AccessControlList");
+    xml.owner();
+    xml.close("Bucket");
+    Ok(Answer::new(StatusCode::OK).xml(xml.finish()))
+}
+
+fn describe(xml: &mut Document, context: Context<'_>, bucket: &Bucket, record: &BucketRecord) {
     xml.text("Name", bucket.as_str());
     xml.text("Location", &format!("oss-{}", context.region));
-    xml.time("CreationDate", created);
+    xml.time("CreationDate", record.created);
     xml.text("ExtranetEndpoint", &context.request.host);
     xml.text("IntranetEndpoint", &context.request.host);
-    xml.text("StorageClass", "Standard");
-    xml.text("DataRedundancyType", "LRS");
-    xml.open("AccessControlList");
-    xml.text("Grant", "private");
-    xml.close("AccessControlList");
-    xml.open("Owner");
-    xml.text("ID", "haul");
-    xml.text("DisplayName", "haul");
-    xml.close("Owner");
-    xml.close("Bucket");
+    xml.text("StorageClass", record.storage_class.as_deref().unwrap_or("Standard"));
+}
+
+pub(super) async fn location(context: Context<'_>, bucket: &Bucket) -> Result<Answer, Failure> {
+    context.catalog.bucket(bucket)?;
+    let mut xml = Document::new("LocationConstraint");
+    xml.content(&format!("oss-{}", context.region));
+    Ok(Answer::new(StatusCode::OK).xml(xml.finish()))
+}
+
+pub(super) async fn stat(context: Context<'_>, bucket: &Bucket) -> Result<Answer, Failure> {
+    let totals = context.catalog.totals(bucket)?;
+    let mut xml = Document::new("BucketStat");
+    xml.number("Storage", totals.bytes);
+    xml.number("ObjectCount", totals.objects);
+    xml.number("MultipartUploadCount", totals.uploads);
+    xml.number("LiveChannelCount", 0);
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    xml.number("LastModifiedTime", now.as_secs());
+    Ok(Answer::new(StatusCode::OK).xml(xml.finish()))
+}
+
+pub(super) async fn list_buckets(context: Context<'_>) -> Result<Answer, Failure> {
+    let request = context.request;
+    let (prefix, marker) = (request.query("prefix").unwrap_or(""), request.query("marker").unwrap_or(""));
+    let max = request.number("max-keys", 1..=1000)?.unwrap_or(100);
+    let mut all = context.catalog.list_buckets();
+    all.retain(|(name, _)| name.as_str().starts_with(prefix) && name.as_str() > marker);
+    let more = all.len() > max as usize;
+    all.truncate(max as usize);
+    let mut xml = Document::new("ListAllMyBucketsResult");
+    xml.text("Prefix", prefix);
+    xml.text("Marker", marker);
+    xml.number("MaxKeys", max);
+    xml.number("IsTruncated", more);
+    xml.text("NextMarker", all.last().filter(|_| more).map_or("", |(name, _)| name.as_str()));
+    xml.owner();
+    xml.open("Buckets");
+    for (name, record) in &all {
+        xml.open("Bucket");
+        describe(&mut xml, context, name, record);
+        xml.text("Region", context.region);
+        xml.close("Bucket");
+    }
+    xml.close("Buckets");
     Ok(Answer::new(StatusCode::OK).xml(xml.finish()))
 }

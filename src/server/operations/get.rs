@@ -1,53 +1,74 @@
-//! GetObject and HeadObject: conditions, ranges, and the headers of an object.
+//! GetObject, HeadObject and GetObjectMeta: ranges, and the headers of an object.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::sync::Arc;
 
-use http::{Method, StatusCode};
+use http::StatusCode;
 
 use super::range::{Selection, select};
-use super::{Answer, Context, body, call};
-use crate::model::object::ETag;
+use super::table::OVERRIDES;
+use super::{Answer, Context, body, call, conditions, restore, symlink};
 use crate::server::errors::{Code, Failure};
 use crate::server::request::Request;
-use crate::server::store::{Address, Object};
-
-/// Query parameters that replace a header of the answer: `response-` and its name.
-pub(super) const OVERRIDES: &[&str] = &[
-    "response-content-type",
-    "response-content-language",
-    "response-expires",
-    "response-cache-control",
-    "response-content-disposition",
-    "response-content-encoding",
-];
+use crate::server::store::{Address, Content, Object};
 
 pub(super) async fn get_object(context: Context<'_>, at: Address) -> Result<Answer, Failure> {
-    let request = context.request;
-    let wants_body = request.method == Method::GET;
-    let (object, content) = if wants_body {
-        let (object, content) = call(context.catalog, move |catalog| catalog.open_object(&at)).await?;
-        (object, Some(content))
-    } else {
-        (context.catalog.object(&at)?, None)
-    };
-    if let Some(answer) = check_conditions(request, &object)? {
-        return Ok(answer);
+    let (object, content) = open(context, at).await?;
+    restore::check_readable(&object)?;
+    let (mut answer, range) = describe_range(context.request, &object)?;
+    if let Some(range) = range {
+        answer.body = body::content(content, range.start, range.end, context.catalog.waits());
+    }
+    Ok(answer)
+}
+
+pub(super) async fn head_object(context: Context<'_>, at: Address) -> Result<Answer, Failure> {
+    let object = symlink::followed(context, &at)?;
+    describe_range(context.request, &object).map(|(answer, _)| answer)
+}
+
+/// What is known without looking closely: length, tag, time and checksum.
+pub(super) async fn get_object_meta(context: Context<'_>, at: Address) -> Result<Answer, Failure> {
+    let object = context.catalog.object(&at)?;
+    let mut answer = Answer::new(StatusCode::OK);
+    identify(&mut answer, &object);
+    answer.bytes = Some(object.bytes);
+    Ok(answer)
+}
+
+/// An object and its bytes, of one version; through a symbolic link those of its target.
+pub(super) async fn open(context: Context<'_>, at: Address) -> Result<(Arc<Object>, Box<dyn Content>), Failure> {
+    let target = symlink::target_of(context, &at)?;
+    let (object, content) = call(context.catalog, {
+        let at = target.clone().unwrap_or_else(|| at.clone());
+        move |catalog| catalog.open_object(&at)
+    })
+    .await
+    .map_err(|failure| symlink::dangling(failure, target.is_some()))?;
+    match target {
+        Some(_) => Ok((symlink::seen_through(context, &at, &object)?, content)),
+        None => Ok((object, content)),
+    }
+}
+
+/// Headers, and which bytes; no bytes for "not modified".
+fn describe_range(request: &Request, object: &Object) -> Result<(Answer, Option<std::ops::Range<u64>>), Failure> {
+    if !conditions::hold(request, object, &conditions::OF_READING)? {
+        let mut answer = describe(request, object, StatusCode::NOT_MODIFIED);
+        answer.bytes = None;
+        return Ok((answer, None));
     }
     let standard = request.header("x-oss-range-behavior") == Some("standard");
     let (status, range) = match select(request.header("range"), object.bytes, standard) {
         Selection::Whole => (StatusCode::OK, 0..object.bytes),
         Selection::Part(range) => (StatusCode::PARTIAL_CONTENT, range),
-        Selection::Nothing => return Err(invalid_range(request, &object)),
+        Selection::Nothing => return Err(invalid_range(request, object)),
     };
-    let mut answer = describe(request, &object, status);
+    let mut answer = describe(request, object, status);
     if status == StatusCode::PARTIAL_CONTENT {
         answer.set("content-range", &format!("bytes {}-{}/{}", range.start, range.end - 1, object.bytes));
     }
     answer.bytes = Some(range.end - range.start);
-    if let Some(content) = content {
-        answer.body = body::content(content, range.start, range.end, context.catalog.waits());
-    }
-    Ok(answer)
+    Ok((answer, Some(range)))
 }
 
 fn invalid_range(request: &Request, object: &Object) -> Failure {
@@ -66,15 +87,16 @@ fn describe(request: &Request, object: &Object, status: StatusCode) -> Answer {
             "x-oss-tagging" => {
                 answer.set("x-oss-tagging-count", &value.split('&').filter(|t| !t.is_empty()).count().to_string())
             }
-            "x-oss-object-acl" => {}
+            "x-oss-object-acl" | symlink::TARGET => {}
             name => answer.set(name, value),
         }
     }
-    answer.set("etag", &format!("\"{}\"", object.etag));
-    answer.set("last-modified", &httpdate::fmt_http_date(object.modified));
+    identify(&mut answer, object);
     answer.set("accept-ranges", "bytes");
     answer.set("x-oss-object-type", object.kind.name());
-    answer.set("x-oss-hash-crc64ecma", &object.crc64.to_string());
+    if object.kind == crate::server::store::Kind::Appendable {
+        answer.set("x-oss-next-append-position", &object.bytes.to_string());
+    }
     if let Some(md5) = &object.content_md5 {
         answer.set("content-md5", md5);
     }
@@ -86,31 +108,8 @@ fn describe(request: &Request, object: &Object, status: StatusCode) -> Answer {
     answer
 }
 
-/// `None` to go on, an answer for "not modified".
-fn check_conditions(request: &Request, object: &Object) -> Result<Option<Answer>, Failure> {
-    let names = |list: &str| list.split(',').any(|tag| tag.trim() == "*" || ETag::new(tag) == ETag::new(&object.etag));
-    let time = |name: &str| request.header(name).and_then(|text| httpdate::parse_http_date(text).ok());
-    let modified = whole_seconds(object.modified);
-    let failed =
-        |name: &str| Failure::new(Code::PreconditionFailed, format!("{name} does not hold.")).with("Condition", name);
-    if request.header("if-match").is_some_and(|list| !names(list)) {
-        return Err(failed("If-Match"));
-    }
-    if time("if-unmodified-since").is_some_and(|limit| modified > limit) {
-        return Err(failed("If-Unmodified-Since"));
-    }
-    let same = match request.header("if-none-match") {
-        Some(list) => names(list),
-        None => time("if-modified-since").is_some_and(|limit| modified <= limit),
-    };
-    Ok(same.then(|| {
-        let mut answer = describe(request, object, StatusCode::NOT_MODIFIED);
-        answer.bytes = None;
-        answer
-    }))
-}
-
-/// As precise as the header `Last-Modified`.
-fn whole_seconds(time: SystemTime) -> SystemTime {
-    UNIX_EPOCH + Duration::from_secs(time.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs())
+fn identify(answer: &mut Answer, object: &Object) {
+    answer.set("etag", &format!("\"{}\"", object.etag));
+    answer.set("last-modified", &httpdate::fmt_http_date(object.modified));
+    answer.set("x-oss-hash-crc64ecma", &object.crc64.to_string());
 }

@@ -1,5 +1,7 @@
 //! Listings of a bucket: its objects, its uploads.
 
+use std::sync::Arc;
+
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use http::StatusCode;
@@ -8,19 +10,37 @@ use super::{Answer, Context};
 use crate::model::object::{Bucket, UploadId};
 use crate::server::errors::Failure;
 use crate::server::request::Request;
-use crate::server::store::{PageQuery, page, storage_class};
+use crate::server::store::{Object, Page, PageQuery, page, storage_class};
 use crate::server::xml::Document;
 
+/// Version 1 of the listing: goes on after a key that anybody can name.
 pub(super) async fn list_objects(context: Context<'_>, bucket: &Bucket) -> Result<Answer, Failure> {
     let request = context.request;
-    let text = |name: &str| request.query(name).unwrap_or("").to_owned();
-    let max = request.number("max-keys", 1..=1000)?.unwrap_or(100);
+    let (query, max) = query_of(request, text(request, "marker"))?;
+    let page = context.catalog.list_objects(bucket, &query)?;
+    let mut xml = Document::listing("ListBucketResult", request.encodes_keys()?);
+    xml.text("Name", bucket.as_str());
+    xml.key("Prefix", &query.prefix);
+    xml.key("Marker", &query.after);
+    xml.number("MaxKeys", max);
+    xml.key("Delimiter", &query.delimiter);
+    xml.number("IsTruncated", page.next.is_some());
+    if let Some(next) = &page.next {
+        xml.key("NextMarker", next);
+    }
+    contents(&mut xml, &page, true);
+    Ok(Answer::new(StatusCode::OK).xml(xml.finish()))
+}
+
+/// Version 2: goes on after an opaque token.
+pub(super) async fn list_objects_v2(context: Context<'_>, bucket: &Bucket) -> Result<Answer, Failure> {
+    let request = context.request;
+    if request.query("list-type") != Some("2") {
+        return Err(Failure::argument("list-type", &text(request, "list-type"), "The only type is 2."));
+    }
     let token = request.query("continuation-token").filter(|token| !token.is_empty());
-    let after = match token {
-        Some(token) => decode_token(token)?,
-        None => text("start-after"),
-    };
-    let query = PageQuery { prefix: text("prefix"), delimiter: text("delimiter"), after, max: max as usize };
+    let after = token.map_or_else(|| Ok(text(request, "start-after")), decode_token)?;
+    let (query, max) = query_of(request, after)?;
     let page = context.catalog.list_objects(bucket, &query)?;
     let mut xml = Document::listing("ListBucketResult", request.encodes_keys()?);
     xml.text("Name", bucket.as_str());
@@ -38,6 +58,22 @@ pub(super) async fn list_objects(context: Context<'_>, bucket: &Bucket) -> Resul
         xml.key("NextContinuationToken", &URL_SAFE_NO_PAD.encode(next));
     }
     xml.number("KeyCount", page.items.len() + page.prefixes.len());
+    contents(&mut xml, &page, request.is_query_true("fetch-owner"));
+    Ok(Answer::new(StatusCode::OK).xml(xml.finish()))
+}
+
+fn text(request: &Request, name: &str) -> String {
+    request.query(name).unwrap_or("").to_owned()
+}
+
+/// The page asked for, and its size.
+fn query_of(request: &Request, after: String) -> Result<(PageQuery, u32), Failure> {
+    let max = request.number("max-keys", 1..=1000)?.unwrap_or(100);
+    let (prefix, delimiter) = (text(request, "prefix"), text(request, "delimiter"));
+    Ok((PageQuery { prefix, delimiter, after, max: max as usize }, max))
+}
+
+fn contents(xml: &mut Document, page: &Page<Arc<Object>>, with_owner: bool) {
     for object in &page.items {
         xml.open("Contents");
         xml.key("Key", &object.key);
@@ -46,16 +82,12 @@ pub(super) async fn list_objects(context: Context<'_>, bucket: &Bucket) -> Resul
         xml.text("Type", object.kind.name());
         xml.number("Size", object.bytes);
         xml.text("StorageClass", storage_class(&object.headers));
-        if request.is_query_true("fetch-owner") {
-            xml.open("Owner");
-            xml.text("ID", "haul");
-            xml.text("DisplayName", "haul");
-            xml.close("Owner");
+        if with_owner {
+            xml.owner();
         }
         xml.close("Contents");
     }
-    common_prefixes(&mut xml, &page.prefixes);
-    Ok(Answer::new(StatusCode::OK).xml(xml.finish()))
+    common_prefixes(xml, &page.prefixes);
 }
 
 fn decode_token(token: &str) -> Result<String, Failure> {
@@ -92,12 +124,11 @@ impl UploadMarker {
 
 pub(super) async fn list_uploads(context: Context<'_>, bucket: &Bucket) -> Result<Answer, Failure> {
     let request = context.request;
-    let text = |name: &str| request.query(name).unwrap_or("").to_owned();
     let max = request.number("max-uploads", 1..=1000)?.unwrap_or(1000);
     let marker = UploadMarker::of(request);
     let query = PageQuery {
-        prefix: text("prefix"),
-        delimiter: text("delimiter"),
+        prefix: text(request, "prefix"),
+        delimiter: text(request, "delimiter"),
         after: marker.key.clone(),
         max: max as usize,
     };

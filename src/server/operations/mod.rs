@@ -3,21 +3,33 @@
 //! # Source
 //! Specification, sections 4.1 to 4.18.
 
+mod acl;
 pub(crate) mod body;
 mod bucket;
+mod callback;
+mod conditions;
+mod copy;
+mod delete;
 mod get;
+mod headers;
 mod list;
 mod multipart;
 mod put;
 mod range;
+mod restore;
+mod symlink;
+mod table;
+mod tagging;
 
 use std::sync::Arc;
 
-use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
-use self::body::{Incoming, Outgoing, outgoing};
-use super::auth::is_subresource;
+use self::body::Incoming;
+pub(crate) use self::table::Operation;
+use super::auth::Caller;
 use super::errors::{Code, Failure};
+use super::outgoing::{Outgoing, outgoing};
 use super::request::Request;
 use super::store::{Address, Catalog, Refusal};
 use crate::model::object::{Bucket, Key, UploadId};
@@ -27,7 +39,10 @@ use crate::model::object::{Bucket, Key, UploadId};
 pub(crate) struct Context<'a> {
     pub catalog: &'a Arc<Catalog>,
     pub region: &'a str,
+    /// `http` or `https`.
+    pub scheme: &'static str,
     pub request: &'a Request,
+    pub caller: Caller,
 }
 
 /// An answer before the headers that all answers have.
@@ -52,106 +67,90 @@ impl Answer {
     }
 }
 
-/// Chooses by method, level and the query parameters that name a sub-resource. What is not in this table is refused.
-pub(crate) async fn run(context: Context<'_>, body: &mut Incoming) -> Result<Answer, Failure> {
+/// Does what the request asks for, if its sender may.
+pub(crate) async fn run(operation: Operation, context: Context<'_>, body: &mut Incoming) -> Result<Answer, Failure> {
+    acl::check(operation, context)?;
     let request = context.request;
     match (&request.bucket, &request.key) {
         (Some(bucket), Some(key)) => {
             let at = Address { bucket: bucket.clone(), key: key.clone() };
-            on_object(context, at, body).await.map_err(|failure| match failure.code {
-                Code::NoSuchKey => failure.with("Key", key),
+            on_object(operation, context, at, body).await.map_err(|failure| match failure.code {
+                Code::NoSuchKey if failure.details.is_empty() => failure.with("Key", key),
                 _ => failure,
             })
         }
-        (Some(bucket), None) => on_bucket(context, bucket).await,
-        (None, _) => Err(Failure::not_implemented("operations on the service")),
+        (Some(bucket), None) => on_bucket(operation, context, bucket, body).await,
+        (None, _) => bucket::list_buckets(context).await,
     }
 }
 
-async fn on_object(context: Context<'_>, at: Address, body: &mut Incoming) -> Result<Answer, Failure> {
-    let request = context.request;
-    let upload = request.query("uploadId").map(|id| UploadId(id.to_owned()));
-    match (request.method.clone(), upload) {
-        (Method::PUT, _) if request.headers.contains_key("x-oss-copy-source") => {
-            Err(Failure::not_implemented("copies"))
+async fn on_object(
+    operation: Operation,
+    context: Context<'_>,
+    at: Address,
+    body: &mut Incoming,
+) -> Result<Answer, Failure> {
+    if MAKES_OBJECT.contains(&operation) {
+        writable(&at.key)?;
+    }
+    let upload = || UploadId(context.request.query("uploadId").unwrap_or_default().to_owned());
+    match operation {
+        Operation::PutObject => put::put_object(context, at, body).await,
+        Operation::CopyObject => copy::copy_object(context, at).await,
+        Operation::AppendObject => put::append_object(context, at, body).await,
+        Operation::GetObject => get::get_object(context, at).await,
+        Operation::HeadObject => get::head_object(context, at).await,
+        Operation::GetObjectMeta => get::get_object_meta(context, at).await,
+        Operation::DeleteObject => delete::delete_object(context, at).await,
+        Operation::InitiateMultipartUpload => multipart::initiate(context, at).await,
+        Operation::UploadPart => multipart::upload_part(context, at, upload(), body).await,
+        Operation::UploadPartCopy => {
+            let number = multipart::part_number(context.request)?;
+            copy::upload_part_copy(context, at, upload(), number).await
         }
-        (Method::PUT, Some(id)) => {
-            only(request, &["partNumber", "uploadId"])?;
-            multipart::upload_part(context, at, id, body).await
-        }
-        (Method::PUT, None) => {
-            only(request, &[])?;
-            writable(&at.key)?;
-            put::put_object(context, at, body).await
-        }
-        (Method::POST, Some(id)) => {
-            only(request, &["uploadId"])?;
-            multipart::complete(context, at, id, body).await
-        }
-        (Method::POST, None) if request.query("uploads").is_some() => {
-            only(request, &["uploads", "sequential"])?;
-            writable(&at.key)?;
-            multipart::initiate(context, at).await
-        }
-        (Method::POST, None) => Err(Failure::not_implemented("this POST")),
-        (Method::GET, Some(id)) => {
-            only(request, &["uploadId"])?;
-            multipart::list_parts(context, at, id).await
-        }
-        (Method::GET | Method::HEAD, None) => {
-            only(request, get::OVERRIDES)?;
-            get::get_object(context, at).await
-        }
-        (Method::DELETE, Some(id)) => {
-            only(request, &["uploadId"])?;
-            multipart::abort(context, at, id).await
-        }
-        (Method::DELETE, None) => {
-            only(request, &[])?;
-            call(context.catalog, move |catalog| catalog.delete_object(&at)).await?;
-            Ok(Answer::new(StatusCode::NO_CONTENT))
-        }
-        (method, _) => Err(not_allowed(&method)),
+        Operation::ListParts => multipart::list_parts(context, at, upload()).await,
+        Operation::CompleteMultipartUpload => multipart::complete(context, at, upload(), body).await,
+        Operation::AbortMultipartUpload => multipart::abort(context, at, upload()).await,
+        Operation::PutObjectAcl => acl::put_object_acl(context, at).await,
+        Operation::GetObjectAcl => acl::get_object_acl(context, at).await,
+        Operation::PutObjectTagging => tagging::put_tagging(context, at, body).await,
+        Operation::GetObjectTagging => tagging::get_tagging(context, at).await,
+        Operation::DeleteObjectTagging => tagging::delete_tagging(context, at).await,
+        Operation::PutSymlink => symlink::put_symlink(context, at).await,
+        Operation::GetSymlink => symlink::get_symlink(context, at).await,
+        Operation::RestoreObject => restore::restore_object(context, at).await,
+        other => Err(Failure::not_implemented(other.name())),
     }
 }
 
-async fn on_bucket(context: Context<'_>, bucket: &Bucket) -> Result<Answer, Failure> {
-    let request = context.request;
-    match request.method {
-        Method::PUT => {
-            only(request, &[])?;
-            bucket::put_bucket(context, bucket).await
-        }
-        Method::GET if request.query("uploads").is_some() => {
-            only(request, &["uploads"])?;
-            list::list_uploads(context, bucket).await
-        }
-        Method::GET if request.query("bucketInfo").is_some() => {
-            only(request, &["bucketInfo"])?;
-            bucket::bucket_info(context, bucket).await
-        }
-        Method::GET if request.query("list-type") == Some("2") => {
-            only(request, &["continuation-token"])?;
-            list::list_objects(context, bucket).await
-        }
-        Method::GET | Method::POST | Method::DELETE | Method::HEAD => {
-            Err(Failure::not_implemented("this operation on a bucket"))
-        }
-        _ => Err(not_allowed(&request.method)),
-    }
-}
+const MAKES_OBJECT: &[Operation] = &[
+    Operation::PutObject,
+    Operation::CopyObject,
+    Operation::AppendObject,
+    Operation::InitiateMultipartUpload,
+    Operation::PutSymlink,
+];
 
-/// Refuses a request that selects something else than what it was taken for.
-fn only(request: &Request, allowed: &[&str]) -> Result<(), Failure> {
-    let known = |name: &str| allowed.contains(&name) || !is_subresource(name) || name == "x-oss-traffic-limit";
-    match request.query.iter().find(|(name, _)| !known(name)) {
-        Some((name, _)) => Err(Failure::not_implemented(&format!("the query parameter {name:?} here"))),
-        None => Ok(()),
+async fn on_bucket(
+    operation: Operation,
+    context: Context<'_>,
+    bucket: &Bucket,
+    body: &mut Incoming,
+) -> Result<Answer, Failure> {
+    match operation {
+        Operation::PutBucket => bucket::put_bucket(context, bucket, body).await,
+        Operation::DeleteBucket => bucket::delete_bucket(context, bucket).await,
+        Operation::GetBucketInfo => bucket::bucket_info(context, bucket).await,
+        Operation::GetBucketLocation => bucket::location(context, bucket).await,
+        Operation::GetBucketStat => bucket::stat(context, bucket).await,
+        Operation::PutBucketAcl => acl::put_bucket_acl(context, bucket).await,
+        Operation::GetBucketAcl => acl::get_bucket_acl(context, bucket).await,
+        Operation::ListObjects => list::list_objects(context, bucket).await,
+        Operation::ListObjectsV2 => list::list_objects_v2(context, bucket).await,
+        Operation::ListMultipartUploads => list::list_uploads(context, bucket).await,
+        Operation::DeleteMultipleObjects => delete::delete_multiple(context, bucket, body).await,
+        other => Err(Failure::not_implemented(other.name())),
     }
-}
-
-fn not_allowed(method: &Method) -> Failure {
-    Failure::new(Code::MethodNotAllowed, "The method is not allowed here.").with("Method", method.as_str())
 }
 
 /// Names are checked where something is made, not where it is looked for.
@@ -183,7 +182,13 @@ impl From<Refusal> for Failure {
             Refusal::NoSuchBucket => Code::NoSuchBucket,
             Refusal::NoSuchKey => Code::NoSuchKey,
             Refusal::NoSuchUpload => Code::NoSuchUpload,
+            Refusal::BucketNotEmpty => Code::BucketNotEmpty,
             Refusal::AlreadyExists => Code::FileAlreadyExists,
+            Refusal::NotAppendable => Code::ObjectNotAppendable,
+            Refusal::Position { bytes } => {
+                let failure = Self::new(Code::PositionNotEqualToLength, refusal.to_string());
+                return failure.header("x-oss-next-append-position", bytes.to_string());
+            }
             Refusal::PartOrder => Code::InvalidPartOrder,
             Refusal::Part(_) => Code::InvalidPart,
             Refusal::PartTooSmall { .. } => Code::EntityTooSmall,

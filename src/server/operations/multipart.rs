@@ -6,12 +6,15 @@ use http::StatusCode;
 use percent_encoding::utf8_percent_encode;
 
 use super::body::Incoming;
-use super::put::{kept_headers, refuse_callback, stored};
+use super::callback::Callback;
+use super::headers::{choice, echo_encryption, forbids_overwrite, kept_headers};
+use super::put::stored;
 use super::{Answer, Context, call};
 use crate::model::object::UploadId;
 use crate::model::part::Limits;
 use crate::server::errors::{Code, Failure};
-use crate::server::store::{Address, Upload, storage_class};
+use crate::server::request::Request;
+use crate::server::store::{Address, Last, Upload, storage_class};
 use crate::server::xml::{Document, ENCODED_PATH, ListedPart, parse_complete};
 
 pub(super) async fn initiate(context: Context<'_>, at: Address) -> Result<Answer, Failure> {
@@ -21,14 +24,16 @@ pub(super) async fn initiate(context: Context<'_>, at: Address) -> Result<Answer
         bucket: at.bucket.clone(),
         key: at.key.clone(),
         headers: kept_headers(request)?,
-        forbid_overwrite: request.is_true("x-oss-forbid-overwrite"),
+        forbid_overwrite: forbids_overwrite(request)?,
         initiated: SystemTime::now(),
     };
+    let mut answer = Answer::new(StatusCode::OK);
+    echo_encryption(&mut answer, &upload.headers);
     let id = call(context.catalog, move |catalog| catalog.begin_upload(upload)).await?;
     xml.text("Bucket", at.bucket.as_str());
     xml.key("Key", &at.key);
     xml.text("UploadId", &id.0);
-    Ok(Answer::new(StatusCode::OK).xml(xml.finish()))
+    Ok(answer.xml(xml.finish()))
 }
 
 pub(super) async fn upload_part(
@@ -38,16 +43,20 @@ pub(super) async fn upload_part(
     body: &mut Incoming,
 ) -> Result<Answer, Failure> {
     let request = context.request;
-    let missing = || Failure::argument("partNumber", "", "partNumber must be given with uploadId.");
-    let number = request.number("partNumber", 1..=Limits::OSS.parts_max)?.ok_or_else(missing)?;
+    let number = part_number(request)?;
     let upload = context.catalog.upload(&at, &id)?;
     let received = body.receive(context.catalog, request).await?;
     let mut answer = stored(&received.sums);
     let keep = move |catalog: &super::Catalog| catalog.put_part(&at, &id, number, received.blob, received.sums);
     call(context.catalog, keep).await?;
-    let encryption = upload.headers.iter().filter(|(name, _)| name.starts_with("x-oss-server-side-encryption"));
-    encryption.for_each(|(name, value)| answer.set(name, value));
+    echo_encryption(&mut answer, &upload.headers);
     Ok(answer)
+}
+
+/// `partNumber`, from 1 to 10,000.
+pub(super) fn part_number(request: &Request) -> Result<u32, Failure> {
+    let missing = || Failure::argument("partNumber", "", "partNumber must be given with uploadId.");
+    request.number("partNumber", 1..=Limits::OSS.parts_max)?.ok_or_else(missing)
 }
 
 pub(super) async fn list_parts(context: Context<'_>, at: Address, id: UploadId) -> Result<Answer, Failure> {
@@ -62,9 +71,8 @@ pub(super) async fn list_parts(context: Context<'_>, at: Address, id: UploadId) 
     xml.text("UploadId", &id.0);
     xml.text("StorageClass", storage_class(&upload.headers));
     xml.number("PartNumberMarker", after);
-    if let Some((last, _)) = parts.last() {
-        xml.number("NextPartNumberMarker", last);
-    }
+    // One official client needs the element even when there is nothing to say.
+    xml.text("NextPartNumberMarker", &parts.last().map_or_else(String::new, |(last, _)| last.to_string()));
     xml.number("MaxParts", max);
     xml.number("IsTruncated", more);
     for (number, part) in &parts {
@@ -86,13 +94,14 @@ pub(super) async fn complete(
     body: &mut Incoming,
 ) -> Result<Answer, Failure> {
     let request = context.request;
-    refuse_callback(request)?;
+    let callback = Callback::of(request)?;
+    let acl = choice(request, "x-oss-object-acl")?.map(str::to_owned);
     context.catalog.upload(&at, &id)?;
     let mut xml = Document::listing("CompleteMultipartUploadResult", request.encodes_keys()?);
     let list = listed_parts(context, body).await?;
-    let keep = request.is_true("x-oss-forbid-overwrite");
+    let last = Last { acl, keep: forbids_overwrite(request)? };
     let (to, upload) = (at.clone(), id);
-    let join = move |catalog: &super::Catalog| catalog.complete(&to, &upload, list.as_deref(), keep);
+    let join = move |catalog: &super::Catalog| catalog.complete(&to, &upload, list.as_deref(), last);
     let object = call(context.catalog, join).await?;
     xml.text("Location", &location(context, &at));
     xml.text("Bucket", at.bucket.as_str());
@@ -101,7 +110,11 @@ pub(super) async fn complete(
     let mut answer = Answer::new(StatusCode::OK).xml(xml.finish());
     answer.set("etag", &format!("\"{}\"", object.etag));
     answer.set("x-oss-hash-crc64ecma", &object.crc64.to_string());
-    Ok(answer)
+    echo_encryption(&mut answer, &object.headers);
+    match callback {
+        Some(callback) => callback.make(&at, &object, answer).await,
+        None => Ok(answer),
+    }
 }
 
 /// The parts named in the body; `None` for all there are (`x-oss-complete-all: yes`).
@@ -111,7 +124,7 @@ async fn listed_parts(context: Context<'_>, body: &mut Incoming) -> Result<Optio
         Some(yes) if yes.eq_ignore_ascii_case("yes") && document.is_empty() => Ok(None),
         Some(value) => {
             let message = "It must be yes, and the request must then have no body.";
-            Err(Failure::argument("x-oss-complete-all", value, message))
+            Err(Failure::argument("x-oss-complete-all", value, message).ec("0042-00000216"))
         }
         None => parse_complete(&document).map(Some).map_err(|why| Failure::new(Code::MalformedXML, why)),
     }
@@ -120,7 +133,7 @@ async fn listed_parts(context: Context<'_>, body: &mut Incoming) -> Result<Optio
 fn location(context: Context<'_>, at: &Address) -> String {
     let key = utf8_percent_encode(&at.key, ENCODED_PATH);
     let bucket = if context.request.path_style { format!("{}/", at.bucket) } else { String::new() };
-    format!("http://{}/{bucket}{key}", context.request.host)
+    format!("{}://{}/{bucket}{key}", context.scheme, context.request.host)
 }
 
 pub(super) async fn abort(context: Context<'_>, at: Address, id: UploadId) -> Result<Answer, Failure> {

@@ -3,20 +3,24 @@
 //! One object, one part and one upload are each changed by one caller at a time, so that the order on the medium is
 //! the order in the catalog. An upload that is being completed or aborted takes no more parts.
 
+mod overview;
+
 use std::collections::BTreeMap;
 use std::collections::hash_map::{DefaultHasher, HashMap};
 use std::hash::{Hash, Hasher};
 use std::io;
 use std::ops::Bound;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::SystemTime;
 
-use super::checksums::{Sums, joined_etag};
-use super::{Address, Blob, Content, Headers, Kind, Medium, Object, StoredPart, Upload};
+use super::checksums::{Sums, appended_etag, joined_etag};
+use super::{Address, Blob, BucketRecord, Content, Headers, Kind, Medium, Object, StoredPart, Upload};
 use crate::model::crc64;
 use crate::model::object::{Bucket, ETag, UploadId};
 use crate::model::part::Limits;
 use crate::server::xml::ListedPart;
+
+pub(crate) use overview::{BucketView, UploadView};
 
 /// Why the catalog did not do it.
 #[derive(Debug, thiserror::Error)]
@@ -27,8 +31,14 @@ pub(crate) enum Refusal {
     NoSuchKey,
     #[error("no such upload")]
     NoSuchUpload,
+    #[error("the bucket is not empty: delete its objects and abort its uploads first")]
+    BucketNotEmpty,
     #[error("the key exists and may not be overwritten")]
     AlreadyExists,
+    #[error("the object was not made by appending")]
+    NotAppendable,
+    #[error("the object has {bytes} bytes: append there")]
+    Position { bytes: u64 },
     #[error("part numbers are not strictly ascending")]
     PartOrder,
     #[error("part {0} is missing or has another ETag")]
@@ -50,7 +60,7 @@ pub(crate) struct Catalog {
 }
 
 struct BucketState {
-    created: SystemTime,
+    record: BucketRecord,
     objects: BTreeMap<String, Arc<Object>>,
 }
 
@@ -59,6 +69,43 @@ struct UploadState {
     parts: Mutex<BTreeMap<u32, StoredPart>>,
     /// False once completed or aborted; held for reading while a part is taken in.
     open: RwLock<bool>,
+}
+
+/// An object about to be stored.
+pub(crate) struct NewObject {
+    pub sums: Sums,
+    pub headers: Headers,
+    pub kind: Kind,
+}
+
+impl NewObject {
+    fn at(self, at: &Address) -> Object {
+        Object {
+            key: at.key.clone(),
+            bytes: self.sums.bytes,
+            etag: self.sums.etag(),
+            crc64: self.sums.crc64,
+            content_md5: self.sums.content_md5(),
+            kind: self.kind,
+            headers: self.headers,
+            modified: SystemTime::now(),
+        }
+    }
+}
+
+/// What is said of an upload only when it is completed.
+pub(crate) struct Last {
+    /// An access control list of its own.
+    pub acl: Option<String>,
+    /// An object that exists is kept.
+    pub keep: bool,
+}
+
+/// How much is in a bucket.
+pub(crate) struct Totals {
+    pub objects: usize,
+    pub bytes: u64,
+    pub uploads: usize,
 }
 
 /// Which page of a listing.
@@ -91,8 +138,8 @@ impl Catalog {
     pub fn open(medium: Box<dyn Medium>) -> io::Result<Self> {
         let survivors = medium.load()?;
         let named = |object: Object| (object.key.clone(), Arc::new(object));
-        let bucket = |(name, (created, objects)): (Bucket, (SystemTime, Vec<Object>))| {
-            (name, BucketState { created, objects: objects.into_iter().map(named).collect() })
+        let bucket = |(name, (record, objects)): (Bucket, (BucketRecord, Vec<Object>))| {
+            (name, BucketState { record, objects: objects.into_iter().map(named).collect() })
         };
         let upload = |(id, upload, parts)| (id, Arc::new(UploadState::new(upload, parts)));
         Ok(Self {
@@ -116,45 +163,101 @@ impl Catalog {
     }
 
     /// Makes the bucket unless it exists.
-    pub fn make_bucket(&self, bucket: &Bucket) -> Result<()> {
+    pub fn make_bucket(&self, bucket: &Bucket, record: BucketRecord) -> Result<()> {
         let _turn = self.turn(bucket);
         if read(&self.buckets).contains_key(bucket) {
             return Ok(());
         }
-        let created = SystemTime::now();
-        self.medium.make_bucket(bucket, created)?;
-        let state = BucketState { created, objects: BTreeMap::new() };
-        self.buckets.write().unwrap_or_else(PoisonError::into_inner).insert(bucket.clone(), state);
+        self.medium.make_bucket(bucket, &record)?;
+        let state = BucketState { record, objects: BTreeMap::new() };
+        self.write_buckets().insert(bucket.clone(), state);
         Ok(())
     }
 
-    /// When the bucket was made.
-    pub fn bucket(&self, bucket: &Bucket) -> Result<SystemTime> {
-        read(&self.buckets).get(bucket).map(|state| state.created).ok_or(Refusal::NoSuchBucket)
+    /// Changes what is known of the bucket.
+    pub fn amend_bucket(&self, bucket: &Bucket, change: impl FnOnce(&mut BucketRecord)) -> Result<()> {
+        let _turn = self.turn(bucket);
+        let mut record = self.bucket(bucket)?;
+        change(&mut record);
+        self.medium.amend_bucket(bucket, &record)?;
+        self.write_buckets().get_mut(bucket).ok_or(Refusal::NoSuchBucket)?.record = record;
+        Ok(())
     }
 
-    /// Stores finished bytes as an object.
-    pub fn put_object(
-        &self,
-        at: &Address,
-        blob: Box<dyn Blob>,
-        sums: &Sums,
-        headers: Headers,
-        keep: bool,
-    ) -> Result<Arc<Object>> {
-        let object = Object {
-            key: at.key.clone(),
-            bytes: sums.bytes,
-            etag: sums.etag(),
-            crc64: sums.crc64,
-            content_md5: sums.content_md5(),
-            kind: Kind::Normal,
-            headers,
-            modified: SystemTime::now(),
-        };
+    /// Deletes the bucket, which must have neither objects nor uploads.
+    pub fn delete_bucket(&self, bucket: &Bucket) -> Result<()> {
+        let _turn = self.turn(bucket);
+        let mut buckets = self.write_buckets();
+        let state = buckets.get(bucket).ok_or(Refusal::NoSuchBucket)?;
+        let has_uploads = read(&self.uploads).values().any(|upload| upload.upload.bucket == *bucket);
+        if has_uploads || !state.objects.is_empty() {
+            return Err(Refusal::BucketNotEmpty);
+        }
+        self.medium.delete_bucket(bucket)?;
+        buckets.remove(bucket);
+        Ok(())
+    }
+
+    pub fn bucket(&self, bucket: &Bucket) -> Result<BucketRecord> {
+        read(&self.buckets).get(bucket).map(|state| state.record.clone()).ok_or(Refusal::NoSuchBucket)
+    }
+
+    /// All buckets by name.
+    pub fn list_buckets(&self) -> Vec<(Bucket, BucketRecord)> {
+        read(&self.buckets).iter().map(|(name, state)| (name.clone(), state.record.clone())).collect()
+    }
+
+    /// How much is in a bucket.
+    pub fn totals(&self, bucket: &Bucket) -> Result<Totals> {
+        let uploads = read(&self.uploads).values().filter(|state| state.upload.bucket == *bucket).count();
+        let buckets = read(&self.buckets);
+        let objects = &buckets.get(bucket).ok_or(Refusal::NoSuchBucket)?.objects;
+        Ok(Totals { objects: objects.len(), bytes: objects.values().map(|object| object.bytes).sum(), uploads })
+    }
+
+    /// Stores finished bytes as an object, in place of an older one unless `keep`.
+    pub fn put_object(&self, at: &Address, blob: Box<dyn Blob>, new: NewObject, keep: bool) -> Result<Arc<Object>> {
         let _turn = self.turn(at);
         self.check_overwrite(at, keep)?;
+        self.show(at, blob, new.at(at))
+    }
+
+    /// Appends finished bytes to an object of `position` bytes; makes the object if there is none.
+    pub fn append(&self, at: &Address, position: u64, blob: Box<dyn Blob>, new: NewObject) -> Result<Arc<Object>> {
+        let _turn = self.turn(at);
+        let object = match self.appendable(at, position)? {
+            None => new.at(at),
+            Some(old) => Object {
+                bytes: old.bytes + new.sums.bytes,
+                etag: appended_etag(&old.etag, &new.sums),
+                crc64: crc64::combine_all([(old.crc64, old.bytes), (new.sums.crc64, new.sums.bytes)]),
+                ..(*old).clone()
+            },
+        };
+        let blob = if position == 0 { blob } else { self.medium.extend(at, blob)? };
+        let object = Object { content_md5: None, kind: Kind::Appendable, ..object };
         self.show(at, blob, object)
+    }
+
+    /// The object that may be appended to at `position`; `None` where one may be begun.
+    pub fn appendable(&self, at: &Address, position: u64) -> Result<Option<Arc<Object>>> {
+        match self.object(at) {
+            Err(Refusal::NoSuchKey) if position == 0 => Ok(None),
+            Err(Refusal::NoSuchKey) => Err(Refusal::Position { bytes: 0 }),
+            Err(refusal) => Err(refusal),
+            Ok(old) if old.kind != Kind::Appendable => Err(Refusal::NotAppendable),
+            Ok(old) if old.bytes != position => Err(Refusal::Position { bytes: old.bytes }),
+            Ok(old) => Ok(Some(old)),
+        }
+    }
+
+    /// Changes the headers of an object; its bytes stay.
+    pub fn amend_object(&self, at: &Address, change: impl FnOnce(&mut Headers)) -> Result<Arc<Object>> {
+        let _turn = self.turn(at);
+        let mut object = (*self.object(at)?).clone();
+        change(&mut object.headers);
+        self.medium.amend_object(at, &object)?;
+        self.insert(at, object)
     }
 
     pub fn object(&self, at: &Address) -> Result<Arc<Object>> {
@@ -179,8 +282,7 @@ impl Catalog {
             Err(Refusal::NoSuchKey) => return Ok(()),
             Err(refusal) => return Err(refusal),
         }
-        let mut buckets = self.buckets.write().unwrap_or_else(PoisonError::into_inner);
-        if let Some(bucket) = buckets.get_mut(&at.bucket) {
+        if let Some(bucket) = self.write_buckets().get_mut(&at.bucket) {
             bucket.objects.remove(&at.key);
         }
         Ok(())
@@ -204,6 +306,8 @@ impl Catalog {
         self.medium.begin_upload(&id, &upload)?;
         let state = Arc::new(UploadState::new(upload, BTreeMap::new()));
         self.uploads.write().unwrap_or_else(PoisonError::into_inner).insert(id.clone(), state);
+        // The bucket may have been deleted meanwhile, with no upload to be seen in it.
+        self.bucket(&at.bucket).or_else(|refusal| self.forget(&id).and(Err(refusal)))?;
         Ok(id)
     }
 
@@ -225,6 +329,17 @@ impl Catalog {
         self.medium.put_part(id, blob, (number, &part), old.as_ref().map(|old| (number, old)))?;
         lock(&state.parts).insert(number, part);
         Ok(())
+    }
+
+    /// Forgets a part, as a store must not: of this number, or the one with the highest.
+    pub fn lose_part(&self, at: &Address, id: &UploadId, number: Option<u32>) -> Result<()> {
+        let state = self.upload_state(at, id)?;
+        let mut parts = lock(&state.parts);
+        let number = number.or(parts.last_key_value().map(|(number, _)| *number));
+        match number.and_then(|number| Some((number, parts.remove(&number)?))) {
+            Some((number, part)) => Ok(self.medium.delete_part(id, (number, &part))?),
+            None => Ok(()),
+        }
     }
 
     /// Up to `max` parts with numbers above `after`, and whether there are more.
@@ -258,7 +373,7 @@ impl Catalog {
         at: &Address,
         id: &UploadId,
         list: Option<&[ListedPart]>,
-        keep: bool,
+        last: Last,
     ) -> Result<Arc<Object>> {
         let state = self.upload_state(at, id)?;
         let mut open = state.open.write().unwrap_or_else(PoisonError::into_inner);
@@ -267,9 +382,11 @@ impl Catalog {
         }
         let parts = state.chosen(list)?;
         let _turn = self.turn(at);
-        self.check_overwrite(at, keep || state.upload.forbid_overwrite)?;
+        self.check_overwrite(at, last.keep || state.upload.forbid_overwrite)?;
         let blob = self.medium.join(id, &parts)?;
-        let object = self.show(at, blob, joined(&state.upload, &parts))?;
+        let mut object = joined(&state.upload, &parts);
+        object.headers.extend(last.acl.map(|acl| ("x-oss-object-acl".to_owned(), acl)));
+        let object = self.show(at, blob, object)?;
         *open = false;
         self.forget(id)?;
         Ok(object)
@@ -308,11 +425,19 @@ impl Catalog {
     /// First durable on the medium, then in the catalog. The caller has the turn of the object.
     fn show(&self, at: &Address, blob: Box<dyn Blob>, mut object: Object) -> Result<Arc<Object>> {
         object.modified = self.medium.put_object(at, blob, &object)?;
+        self.insert(at, object)
+    }
+
+    fn insert(&self, at: &Address, object: Object) -> Result<Arc<Object>> {
         let object = Arc::new(object);
-        let mut buckets = self.buckets.write().unwrap_or_else(PoisonError::into_inner);
+        let mut buckets = self.write_buckets();
         let bucket = buckets.get_mut(&at.bucket).ok_or(Refusal::NoSuchBucket)?;
         bucket.objects.insert(at.key.clone(), object.clone());
         Ok(object)
+    }
+
+    fn write_buckets(&self) -> RwLockWriteGuard<'_, BTreeMap<Bucket, BucketState>> {
+        self.buckets.write().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn turn(&self, name: &impl Hash) -> MutexGuard<'_, ()> {

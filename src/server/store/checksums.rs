@@ -34,6 +34,11 @@ impl Checksums {
         self.bytes += chunk.len() as u64;
     }
 
+    /// How much there was so far.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
     pub fn finish(self) -> Sums {
         Sums { crc64: self.crc64.finish(), md5: self.md5.map(|md5| md5.finalize().into()), bytes: self.bytes }
     }
@@ -72,6 +77,11 @@ pub(crate) fn joined_etag<'a>(parts: impl ExactSizeIterator<Item = &'a Sums>) ->
         }
     }
     format!("{:032X}-{count}", u128::from_be_bytes(md5.finalize().into()))
+}
+
+/// The ETag of an object after an append: of the tags before it and of what came.
+pub(crate) fn appended_etag(before: &str, appended: &Sums) -> String {
+    Sums::of(format!("{before}{}", appended.etag()).as_bytes()).etag()
 }
 
 #[cfg(test)]

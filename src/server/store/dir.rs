@@ -3,7 +3,7 @@
 //! ```text
 //! DIR/haul-store                              marks the directory as ours; locked while a server runs
 //! DIR/incoming/…                              bodies on their way in; emptied at start
-//! DIR/buckets/BUCKET/bucket.json              when it was made
+//! DIR/buckets/BUCKET/bucket.json              when it was made, who may read it
 //! DIR/buckets/BUCKET/objects/NAME             the bytes of an object, nothing else
 //! DIR/buckets/BUCKET/meta/NAME.STAMP.json     what is known of it
 //! DIR/uploads/UPLOADID/upload.json            an upload that is under way
@@ -33,7 +33,9 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use sha2::{Digest, Sha256};
 
-use super::{Address, Blob, Content, Medium, Numbered, Object, StoredPart, Sums, Survivors, Upload, foreign_blob};
+use super::{
+    Address, Blob, BucketRecord, Content, Medium, Numbered, Object, StoredPart, Sums, Survivors, Upload, foreign_blob,
+};
 use crate::model::object::{Bucket, UploadId};
 
 const MARKER: &str = "haul-store";
@@ -119,6 +121,22 @@ impl DirMedium {
         sync_parent(target)
     }
 
+    /// Takes a directory out of sight as a whole, then removes it.
+    fn remove_dir(&self, dir: &Path) -> io::Result<()> {
+        let aside = self.incoming();
+        fs::rename(dir, &aside)?;
+        sync_parent(dir)?;
+        fs::remove_dir_all(&aside)
+    }
+
+    /// Replaces a record at once.
+    fn replace_record(&self, path: &Path, record: &impl Serialize) -> io::Result<()> {
+        let aside = self.incoming();
+        write_record(&aside, record)?;
+        fs::rename(&aside, path)?;
+        sync_parent(path)
+    }
+
     fn new_blob(&self) -> io::Result<FileBlob> {
         let path = self.incoming();
         let file = File::options().create_new(true).write(true).open(&path)?;
@@ -175,9 +193,9 @@ impl Medium for DirMedium {
         let mut survivors = Survivors::default();
         for (name, path) in entries(&self.root.join("buckets"))? {
             let Ok(bucket) = Bucket::new(name) else { continue };
-            let created = read_record(&path.join("bucket.json"))?;
+            let record = read_record(&path.join("bucket.json"))?;
             let objects = self.load_objects(&bucket)?;
-            survivors.buckets.insert(bucket, (created, objects));
+            survivors.buckets.insert(bucket, (record, objects));
         }
         for (name, path) in entries(&self.root.join("uploads"))? {
             let upload = read_record(&path.join("upload.json"))?;
@@ -186,8 +204,16 @@ impl Medium for DirMedium {
         Ok(survivors)
     }
 
-    fn make_bucket(&self, bucket: &Bucket, created: SystemTime) -> io::Result<()> {
-        self.make_dir(&self.bucket_dir(bucket), &["objects", "meta"], "bucket.json", &created)
+    fn make_bucket(&self, bucket: &Bucket, record: &BucketRecord) -> io::Result<()> {
+        self.make_dir(&self.bucket_dir(bucket), &["objects", "meta"], "bucket.json", record)
+    }
+
+    fn amend_bucket(&self, bucket: &Bucket, record: &BucketRecord) -> io::Result<()> {
+        self.replace_record(&self.bucket_dir(bucket).join("bucket.json"), record)
+    }
+
+    fn delete_bucket(&self, bucket: &Bucket) -> io::Result<()> {
+        self.remove_dir(&self.bucket_dir(bucket))
     }
 
     fn blob(&self) -> io::Result<Box<dyn Blob>> {
@@ -213,6 +239,20 @@ impl Medium for DirMedium {
             remove_if_there(&self.meta_path(at, old))?;
         }
         Ok(modified)
+    }
+
+    fn amend_object(&self, at: &Address, object: &Object) -> io::Result<()> {
+        let modified = fs::metadata(self.data_path(at))?.modified()?;
+        self.replace_record(&self.meta_path(at, modified), object)
+    }
+
+    fn extend(&self, at: &Address, blob: Box<dyn Blob>) -> io::Result<Box<dyn Blob>> {
+        let (mut whole, tail) = (self.new_blob()?, file_blob(blob)?);
+        for path in [&self.data_path(at), &tail.path] {
+            io::copy(&mut File::open(path)?, &mut whole.file)?;
+        }
+        whole.sync()?;
+        Ok(Box::new(whole))
     }
 
     fn open_object(&self, at: &Address) -> io::Result<Option<Box<dyn Content>>> {
@@ -251,6 +291,10 @@ impl Medium for DirMedium {
         }
     }
 
+    fn delete_part(&self, id: &UploadId, part: Numbered<'_>) -> io::Result<()> {
+        remove_if_there(&self.upload_dir(id).join(part_name(part)))
+    }
+
     fn join(&self, id: &UploadId, parts: &[(u32, StoredPart)]) -> io::Result<Box<dyn Blob>> {
         let mut blob = self.new_blob()?;
         for (number, part) in parts {
@@ -266,11 +310,7 @@ impl Medium for DirMedium {
     }
 
     fn end_upload(&self, id: &UploadId) -> io::Result<()> {
-        let dir = self.upload_dir(id);
-        let aside = self.incoming();
-        fs::rename(&dir, &aside)?;
-        sync_parent(&dir)?;
-        fs::remove_dir_all(&aside)
+        self.remove_dir(&self.upload_dir(id))
     }
 }
 
@@ -408,7 +448,7 @@ fn remove_if_there(path: &Path) -> io::Result<()> {
 mod tests {
     use proptest::prelude::*;
 
-    use super::super::{Catalog, Checksums};
+    use super::super::{Catalog, Checksums, Kind, NewObject};
     use super::*;
 
     fn at(key: &str) -> Address {
@@ -417,7 +457,7 @@ mod tests {
 
     fn open(root: &Path) -> Catalog {
         let catalog = Catalog::open(Box::new(DirMedium::open(root).unwrap())).unwrap();
-        catalog.make_bucket(&Bucket::new("demo").unwrap()).unwrap();
+        catalog.make_bucket(&Bucket::new("demo").unwrap(), BucketRecord::new()).unwrap();
         catalog
     }
 
@@ -427,7 +467,8 @@ mod tests {
         blob.sync().unwrap();
         let mut sums = Checksums::new(true);
         sums.update(text.as_bytes());
-        catalog.put_object(&at(key), blob, &sums.finish(), Vec::new(), false).unwrap();
+        let new = NewObject { sums: sums.finish(), headers: Vec::new(), kind: Kind::Normal };
+        catalog.put_object(&at(key), blob, new, false).unwrap();
     }
 
     fn metas(root: &Path) -> Vec<PathBuf> {

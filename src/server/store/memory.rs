@@ -9,7 +9,7 @@ use std::time::SystemTime;
 use bytes::Bytes;
 
 use super::{Address, Blob, Content, Medium, Numbered, Object, StoredPart, Survivors, Upload, foreign_blob};
-use crate::model::object::{Bucket, UploadId};
+use crate::model::object::UploadId;
 
 #[derive(Default)]
 pub(crate) struct MemoryMedium(Mutex<State>);
@@ -83,10 +83,6 @@ impl Medium for MemoryMedium {
         Ok(Survivors::default())
     }
 
-    fn make_bucket(&self, _: &Bucket, _: SystemTime) -> io::Result<()> {
-        Ok(())
-    }
-
     fn blob(&self) -> io::Result<Box<dyn Blob>> {
         Ok(Box::new(Chunks::default()))
     }
@@ -94,6 +90,12 @@ impl Medium for MemoryMedium {
     fn put_object(&self, at: &Address, blob: Box<dyn Blob>, object: &Object) -> io::Result<SystemTime> {
         self.state().objects.insert(at.clone(), chunks(blob)?);
         Ok(object.modified)
+    }
+
+    fn extend(&self, at: &Address, blob: Box<dyn Blob>) -> io::Result<Box<dyn Blob>> {
+        let mut whole = self.state().objects.get(at).cloned().unwrap_or_default();
+        chunks(blob)?.by_offset.into_values().for_each(|chunk| whole.push(chunk));
+        Ok(Box::new(whole))
     }
 
     fn open_object(&self, at: &Address) -> io::Result<Option<Box<dyn Content>>> {
@@ -118,6 +120,11 @@ impl Medium for MemoryMedium {
         _: Option<Numbered<'_>>,
     ) -> io::Result<()> {
         self.state().parts.entry(id.clone()).or_default().insert(part.0, chunks(blob)?);
+        Ok(())
+    }
+
+    fn delete_part(&self, id: &UploadId, part: Numbered<'_>) -> io::Result<()> {
+        self.state().parts.entry(id.clone()).or_default().remove(&part.0);
         Ok(())
     }
 

@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::model::object::{Bucket, UploadId};
 
-pub(crate) use catalog::{Catalog, PageQuery, Refusal, page};
+pub(crate) use catalog::{BucketView, Catalog, Last, NewObject, Page, PageQuery, Refusal, UploadView, page};
 pub(crate) use checksums::{Checksums, Sums};
 pub(crate) use dir::DirMedium;
 pub(crate) use memory::MemoryMedium;
@@ -50,16 +50,25 @@ pub(crate) struct Object {
     pub crc64: u64,
     /// Base64 of the MD5 of the content; `None` for objects joined from parts and for stores without MD5.
     pub content_md5: Option<String>,
-    /// How it was made: `Normal` or `Multipart`.
     pub kind: Kind,
     pub headers: Headers,
     pub modified: SystemTime,
 }
 
+impl Object {
+    /// A header that it was given.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.iter().find(|(n, _)| n == name).map(|(_, value)| value.as_str())
+    }
+}
+
+/// How an object was made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Kind {
     Normal,
     Multipart,
+    Appendable,
+    Symlink,
 }
 
 impl Kind {
@@ -67,7 +76,58 @@ impl Kind {
         match self {
             Self::Normal => "Normal",
             Self::Multipart => "Multipart",
+            Self::Appendable => "Appendable",
+            Self::Symlink => "Symlink",
         }
+    }
+}
+
+/// Who may do what without a signature.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Acl {
+    #[default]
+    #[serde(rename = "private")]
+    Private,
+    #[serde(rename = "public-read")]
+    PublicRead,
+    #[serde(rename = "public-read-write")]
+    PublicReadWrite,
+}
+
+impl Acl {
+    /// As headers and documents spell it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Private => "private",
+            Self::PublicRead => "public-read",
+            Self::PublicReadWrite => "public-read-write",
+        }
+    }
+
+    pub fn parse(name: &str) -> Option<Self> {
+        [Self::Private, Self::PublicRead, Self::PublicReadWrite].into_iter().find(|acl| acl.name() == name)
+    }
+}
+
+/// What is known of a bucket.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct BucketRecord {
+    #[serde(flatten)]
+    pub created: SystemTime,
+    #[serde(default)]
+    pub acl: Acl,
+    /// `None`: `Standard`.
+    #[serde(default)]
+    pub storage_class: Option<String>,
+    /// `None`: `LRS`.
+    #[serde(default)]
+    pub redundancy: Option<String>,
+}
+
+impl BucketRecord {
+    /// A private bucket made now.
+    pub fn new() -> Self {
+        Self { created: SystemTime::now(), acl: Acl::Private, storage_class: None, redundancy: None }
     }
 }
 
@@ -95,7 +155,7 @@ pub(crate) struct Upload {
 /// Everything that survived, read once at start.
 #[derive(Default)]
 pub(crate) struct Survivors {
-    pub buckets: BTreeMap<Bucket, (SystemTime, Vec<Object>)>,
+    pub buckets: BTreeMap<Bucket, (BucketRecord, Vec<Object>)>,
     pub uploads: Vec<(UploadId, Upload, BTreeMap<u32, StoredPart>)>,
 }
 
@@ -113,17 +173,34 @@ pub(crate) trait Content: Send + Sync {
     fn read(&self, at: u64, max: usize) -> io::Result<Bytes>;
 }
 
-/// Keeps bytes. The catalog never calls it twice at once for one object, part or upload.
+/// Keeps bytes. The catalog never calls it twice at once for one object, part or upload. What has a body here is for
+/// media that outlive the process: the catalog knows it already.
 pub(crate) trait Medium: Send + Sync {
     /// Calls may wait for a disk: keep them off the threads of the network.
     fn waits(&self) -> bool;
     /// MD5 is computed whether or not a client asks.
     fn wants_md5(&self) -> bool;
     fn load(&self) -> io::Result<Survivors>;
-    fn make_bucket(&self, bucket: &Bucket, created: SystemTime) -> io::Result<()>;
+    fn make_bucket(&self, _: &Bucket, _: &BucketRecord) -> io::Result<()> {
+        Ok(())
+    }
+    /// Replaces what is known of the bucket.
+    fn amend_bucket(&self, _: &Bucket, _: &BucketRecord) -> io::Result<()> {
+        Ok(())
+    }
+    /// Forgets an empty bucket.
+    fn delete_bucket(&self, _: &Bucket) -> io::Result<()> {
+        Ok(())
+    }
     fn blob(&self) -> io::Result<Box<dyn Blob>>;
     /// Shows `blob` as the object, in place of an older one. Answers with the time that it is known by.
     fn put_object(&self, at: &Address, blob: Box<dyn Blob>, object: &Object) -> io::Result<SystemTime>;
+    /// Replaces what is known of an object whose bytes stay.
+    fn amend_object(&self, _: &Address, _: &Object) -> io::Result<()> {
+        Ok(())
+    }
+    /// The bytes of the object followed by those of `blob`, as one blob. The object stays as it is.
+    fn extend(&self, at: &Address, blob: Box<dyn Blob>) -> io::Result<Box<dyn Blob>>;
     fn open_object(&self, at: &Address) -> io::Result<Option<Box<dyn Content>>>;
     fn delete_object(&self, at: &Address) -> io::Result<()>;
     fn begin_upload(&self, id: &UploadId, upload: &Upload) -> io::Result<()>;
@@ -135,6 +212,8 @@ pub(crate) trait Medium: Send + Sync {
         part: Numbered<'_>,
         old: Option<Numbered<'_>>,
     ) -> io::Result<()>;
+    /// Forgets a part.
+    fn delete_part(&self, id: &UploadId, part: Numbered<'_>) -> io::Result<()>;
     /// The bytes of the parts in this order, as one blob. The parts stay.
     fn join(&self, id: &UploadId, parts: &[(u32, StoredPart)]) -> io::Result<Box<dyn Blob>>;
     /// Forgets the upload and its parts.

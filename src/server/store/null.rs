@@ -7,7 +7,7 @@ use std::time::SystemTime;
 use bytes::Bytes;
 
 use super::{Address, Blob, Content, Medium, Numbered, Object, StoredPart, Survivors, Upload};
-use crate::model::object::{Bucket, UploadId};
+use crate::model::object::UploadId;
 
 pub(crate) struct NullMedium;
 
@@ -40,16 +40,16 @@ impl Medium for NullMedium {
         Ok(Survivors::default())
     }
 
-    fn make_bucket(&self, _: &Bucket, _: SystemTime) -> io::Result<()> {
-        Ok(())
-    }
-
     fn blob(&self) -> io::Result<Box<dyn Blob>> {
         Ok(Box::new(NullBlob))
     }
 
     fn put_object(&self, _: &Address, _: Box<dyn Blob>, object: &Object) -> io::Result<SystemTime> {
         Ok(object.modified)
+    }
+
+    fn extend(&self, _: &Address, blob: Box<dyn Blob>) -> io::Result<Box<dyn Blob>> {
+        Ok(blob)
     }
 
     fn open_object(&self, _: &Address) -> io::Result<Option<Box<dyn Content>>> {
@@ -65,6 +65,10 @@ impl Medium for NullMedium {
     }
 
     fn put_part(&self, _: &UploadId, _: Box<dyn Blob>, _: Numbered<'_>, _: Option<Numbered<'_>>) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn delete_part(&self, _: &UploadId, _: Numbered<'_>) -> io::Result<()> {
         Ok(())
     }
 

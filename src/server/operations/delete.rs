@@ -1,0 +1,54 @@
+//! DeleteObject and DeleteMultipleObjects.
+
+use http::StatusCode;
+
+use super::body::Incoming;
+use super::{Answer, Context, call};
+use crate::model::object::Bucket;
+use crate::server::errors::{Code, Failure};
+use crate::server::store::Address;
+use crate::server::xml::{Document, parse_delete};
+
+/// Most keys of one request (section 4.0).
+const KEYS_MAX: usize = 1000;
+
+/// Done whether or not there is such an object.
+pub(super) async fn delete_object(context: Context<'_>, at: Address) -> Result<Answer, Failure> {
+    call(context.catalog, move |catalog| catalog.delete_object(&at)).await?;
+    Ok(Answer::new(StatusCode::NO_CONTENT))
+}
+
+pub(super) async fn delete_multiple(
+    context: Context<'_>,
+    bucket: &Bucket,
+    body: &mut Incoming,
+) -> Result<Answer, Failure> {
+    let request = context.request;
+    context.catalog.bucket(bucket)?;
+    if request.header("content-md5").is_none() {
+        let failure = Failure::new(Code::MissingArgument, "Content-MD5 is required.");
+        return Err(failure.with("ArgumentName", "Content-MD5"));
+    }
+    let document = body.document(request).await?;
+    let list = parse_delete(&document).map_err(|why| Failure::new(Code::MalformedXML, why))?;
+    if list.keys.is_empty() || list.keys.len() > KEYS_MAX {
+        let message = format!("One request names 1 to {KEYS_MAX} keys.");
+        return Err(Failure::new(Code::MalformedXML, message).ec("0016-00000609"));
+    }
+    if list.names_versions {
+        return Err(Failure::not_implemented("versions"));
+    }
+    let at = |key: &String| Address { bucket: bucket.clone(), key: key.clone() };
+    let all: Vec<Address> = list.keys.iter().map(at).collect();
+    call(context.catalog, move |catalog| all.iter().try_for_each(|at| catalog.delete_object(at))).await?;
+    if list.quiet {
+        return Ok(Answer::new(StatusCode::OK));
+    }
+    let mut xml = Document::listing("DeleteResult", request.encodes_keys()?);
+    for key in &list.keys {
+        xml.open("Deleted");
+        xml.key("Key", key);
+        xml.close("Deleted");
+    }
+    Ok(Answer::new(StatusCode::OK).xml(xml.finish()))
+}

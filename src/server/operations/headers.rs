@@ -1,0 +1,133 @@
+//! The headers that an object keeps from its creation, and the header arguments that several operations take.
+
+use crate::server::errors::{Code, Failure};
+use crate::server::request::Request;
+use crate::server::store::{Acl, Headers};
+
+use super::Answer;
+
+/// Kept and echoed, beside every `x-oss-meta-*`.
+const KEPT: &[&str] = &[
+    "content-type",
+    "cache-control",
+    "content-disposition",
+    "content-encoding",
+    "content-language",
+    "expires",
+    "x-oss-storage-class",
+    "x-oss-server-side-encryption",
+    "x-oss-server-side-data-encryption",
+    "x-oss-server-side-encryption-key-id",
+    "x-oss-tagging",
+    "x-oss-object-acl",
+];
+/// What these headers may say (section 8).
+const CHOICES: &[(&str, &[&str])] = &[
+    ("x-oss-storage-class", &["Standard", "IA", "Archive", "ColdArchive", "DeepColdArchive"]),
+    ("x-oss-server-side-encryption", &["AES256", "KMS", "SM4"]),
+    ("x-oss-server-side-data-encryption", &["SM4"]),
+    ("x-oss-object-acl", &["default", "private", "public-read", "public-read-write"]),
+    ("x-oss-acl", &["private", "public-read", "public-read-write"]),
+    ("x-oss-metadata-directive", &["COPY", "REPLACE"]),
+    ("x-oss-tagging-directive", &["Copy", "Replace"]),
+];
+/// Most bytes of user metadata, names included (section 4.0).
+const METADATA_MAX: usize = 8 << 10;
+const TAGS_MAX: usize = 10;
+
+/// What the object will be given back with.
+///
+/// # Errors
+/// `InvalidArgument` for values that the header cannot have.
+pub(super) fn kept_headers(request: &Request) -> Result<Headers, Failure> {
+    let mut kept = Headers::new();
+    let mut metadata = 0;
+    for name in request.headers.keys().map(|name| name.as_str()) {
+        let is_metadata = name.starts_with("x-oss-meta-");
+        if !is_metadata && !KEPT.contains(&name) {
+            continue;
+        }
+        let value = request.headers.get(name).and_then(|value| std::str::from_utf8(value.as_bytes()).ok());
+        let value = value.ok_or_else(|| Failure::argument(name, "", "The value of the header is not UTF-8."))?;
+        check_choice(name, value)?;
+        metadata += if is_metadata { name.len() + value.len() } else { 0 };
+        kept.push((name.to_owned(), value.to_owned()));
+    }
+    if metadata > METADATA_MAX {
+        let message = format!("User metadata may have {METADATA_MAX} bytes in total.");
+        return Err(Failure::argument("x-oss-meta", &metadata.to_string(), message));
+    }
+    if let Some(tags) = request.header("x-oss-tagging") {
+        check_tags(&parse_tags(tags)?)?;
+    }
+    Ok(kept)
+}
+
+/// Replaces a kept header, or adds it; `None` removes it.
+pub(super) fn set(headers: &mut Headers, name: &str, value: Option<String>) {
+    headers.retain(|(n, _)| n != name);
+    headers.extend(value.map(|value| (name.to_owned(), value)));
+}
+
+/// One of a header's few values; `None` if it is not sent.
+pub(super) fn choice<'a>(request: &'a Request, name: &str) -> Result<Option<&'a str>, Failure> {
+    let value = request.header(name);
+    value.map_or(Ok(()), |value| check_choice(name, value))?;
+    Ok(value)
+}
+
+fn check_choice(name: &str, value: &str) -> Result<(), Failure> {
+    let Some((_, values)) = CHOICES.iter().find(|(n, _)| *n == name) else { return Ok(()) };
+    match values.contains(&value) {
+        true => Ok(()),
+        false => Err(Failure::argument(name, value, format!("{name} is one of {}.", values.join(", ")))),
+    }
+}
+
+/// `x-oss-acl` of a bucket; `None` if it is not sent.
+pub(super) fn bucket_acl(request: &Request) -> Result<Option<Acl>, Failure> {
+    Ok(choice(request, "x-oss-acl")?.and_then(Acl::parse))
+}
+
+/// `x-oss-forbid-overwrite`.
+pub(super) fn forbids_overwrite(request: &Request) -> Result<bool, Failure> {
+    match request.header("x-oss-forbid-overwrite") {
+        None => Ok(false),
+        Some(value) if value.eq_ignore_ascii_case("true") => Ok(true),
+        Some(value) if value.eq_ignore_ascii_case("false") => Ok(false),
+        Some(value) => {
+            Err(Failure::argument("x-oss-forbid-overwrite", value, "It is true or false.").ec("0017-00000279"))
+        }
+    }
+}
+
+/// Tells how the object is encrypted, as the answers to all that writes do.
+pub(super) fn echo_encryption(answer: &mut Answer, headers: &Headers) {
+    let encryption = headers.iter().filter(|(name, _)| name.starts_with("x-oss-server-side-"));
+    encryption.for_each(|(name, value)| answer.set(name, value));
+}
+
+/// Tags as the header writes them, `k1=v1&k2=v2`, decoded.
+pub(super) fn parse_tags(text: &str) -> Result<Vec<(String, String)>, Failure> {
+    let decode =
+        |text: &str| percent_encoding::percent_decode_str(&text.replace('+', " ")).decode_utf8().map(String::from);
+    let pair = |pair: &str| {
+        let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+        Ok((decode(key)?, decode(value)?))
+    };
+    let pairs = text.split('&').filter(|pair| !pair.is_empty()).map(pair);
+    let pairs: Result<_, std::str::Utf8Error> = pairs.collect();
+    pairs.map_err(|_| Failure::argument("x-oss-tagging", text, "The tags are not percent-encoded UTF-8."))
+}
+
+/// At most ten tags, keys of 1 to 128 and values of up to 256 bytes, each key once (section 8).
+pub(super) fn check_tags(tags: &[(String, String)]) -> Result<(), Failure> {
+    let good = |(key, value): &(String, String)| (1..=128).contains(&key.len()) && value.len() <= 256;
+    let twice = |at: usize| tags[..at].iter().any(|(key, _)| *key == tags[at].0);
+    if tags.len() > TAGS_MAX || !tags.iter().all(good) || (0..tags.len()).any(twice) {
+        let message =
+            format!("At most {TAGS_MAX} tags, keys of 1 to 128 and values of up to 256 bytes, each key once.");
+        return Err(Failure::new(Code::InvalidArgument, message).with("ArgumentName", "x-oss-tagging"));
+    }
+    Ok(())
+}

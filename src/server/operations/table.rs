@@ -1,0 +1,197 @@
+//! Which operation a request asks for.
+//!
+//! # Source
+//! Dispatch table: specification, section 4.18.
+
+use http::Method;
+
+use crate::server::auth::is_subresource;
+use crate::server::errors::{Code, Failure};
+use crate::server::request::Request;
+
+use Level::{Bucket, Object, Service};
+
+/// What a request addresses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Level {
+    Service,
+    Bucket,
+    Object,
+}
+
+/// One line of the table: what must be there, and what else may be.
+struct Row {
+    operation: Operation,
+    method: Method,
+    level: Level,
+    /// Query parameters that select the operation.
+    query: &'static [&'static str],
+    /// A header that selects it.
+    header: Option<&'static str>,
+    /// Further sub-resources it takes.
+    also: &'static [&'static str],
+}
+
+macro_rules! operations {
+    ($($name:ident $method:ident $level:ident $query:expr, $header:expr, $also:expr;)*) => {
+        /// An operation of the service, by the name that its documentation uses.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        pub(crate) enum Operation { $($name,)* }
+
+        impl Operation {
+            /// Every operation that this server knows.
+            pub const ALL: &[Self] = &[$(Self::$name,)*];
+
+            /// As the documentation spells it.
+            pub fn name(self) -> &'static str {
+                match self { $(Self::$name => stringify!($name),)* }
+            }
+        }
+
+        /// The first line that fits decides.
+        const TABLE: &[Row] = &[$(Row {
+            operation: Operation::$name,
+            method: Method::$method,
+            level: $level,
+            query: &$query,
+            header: $header,
+            also: &$also,
+        },)*];
+    };
+}
+
+operations! {
+    UploadPartCopy          PUT    Object  ["partNumber", "uploadId"], Some("x-oss-copy-source"), [];
+    UploadPart              PUT    Object  ["uploadId"], None, ["partNumber"];
+    PutObjectAcl            PUT    Object  ["acl"], None, [];
+    PutObjectTagging        PUT    Object  ["tagging"], None, [];
+    PutSymlink              PUT    Object  ["symlink"], None, [];
+    CopyObject              PUT    Object  [], Some("x-oss-copy-source"), [];
+    PutObject               PUT    Object  [], None, ["callback", "callback-var"];
+    InitiateMultipartUpload POST   Object  ["uploads"], None, ["sequential"];
+    CompleteMultipartUpload POST   Object  ["uploadId"], None, ["callback", "callback-var"];
+    AppendObject            POST   Object  ["append"], None, ["position"];
+    RestoreObject           POST   Object  ["restore"], None, [];
+    ListParts               GET    Object  ["uploadId"], None, [];
+    GetObjectAcl            GET    Object  ["acl"], None, [];
+    GetObjectTagging        GET    Object  ["tagging"], None, [];
+    GetSymlink              GET    Object  ["symlink"], None, [];
+    GetObject               GET    Object  [], None, OVERRIDES;
+    GetObjectMeta           HEAD   Object  ["objectMeta"], None, [];
+    HeadObject              HEAD   Object  [], None, OVERRIDES;
+    AbortMultipartUpload    DELETE Object  ["uploadId"], None, [];
+    DeleteObjectTagging     DELETE Object  ["tagging"], None, [];
+    DeleteObject            DELETE Object  [], None, [];
+    ListMultipartUploads    GET    Bucket  ["uploads"], None, [];
+    GetBucketInfo           GET    Bucket  ["bucketInfo"], None, [];
+    GetBucketLocation       GET    Bucket  ["location"], None, [];
+    GetBucketStat           GET    Bucket  ["stat"], None, [];
+    GetBucketAcl            GET    Bucket  ["acl"], None, [];
+    ListObjectsV2           GET    Bucket  ["list-type"], None, ["continuation-token"];
+    ListObjects             GET    Bucket  [], None, [];
+    DeleteMultipleObjects   POST   Bucket  ["delete"], None, [];
+    PutBucketAcl            PUT    Bucket  ["acl"], None, [];
+    PutBucket               PUT    Bucket  [], None, [];
+    DeleteBucket            DELETE Bucket  [], None, [];
+    ListBuckets             GET    Service [], None, [];
+}
+
+/// Query parameters that replace a header of the answer: `response-` and its name.
+pub(super) const OVERRIDES: [&str; 6] = [
+    "response-content-type",
+    "response-content-language",
+    "response-expires",
+    "response-cache-control",
+    "response-content-disposition",
+    "response-content-encoding",
+];
+
+/// Sub-resources that may be on any request: how it is signed, paid for and paced.
+const ANYWHERE: &[&str] = &[
+    "security-token",
+    "x-oss-additional-headers",
+    "x-oss-credential",
+    "x-oss-date",
+    "x-oss-expires",
+    "x-oss-request-payer",
+    "x-oss-security-token",
+    "x-oss-signature",
+    "x-oss-signature-version",
+    "x-oss-traffic-limit",
+];
+
+impl Operation {
+    /// Whether it only looks at one object: what may be allowed to everybody.
+    pub fn reads_object(self) -> bool {
+        matches!(self, Self::GetObject | Self::HeadObject | Self::GetObjectMeta | Self::GetSymlink)
+    }
+
+    /// Whether it makes or removes objects: what a bucket may be open to everybody for.
+    pub fn writes_object(self) -> bool {
+        matches!(
+            self,
+            Self::PutObject
+                | Self::CopyObject
+                | Self::AppendObject
+                | Self::DeleteObject
+                | Self::InitiateMultipartUpload
+                | Self::UploadPart
+                | Self::UploadPartCopy
+                | Self::CompleteMultipartUpload
+                | Self::AbortMultipartUpload
+                | Self::ListParts
+                | Self::PutSymlink
+        )
+    }
+
+    /// Whether it is a step of a multipart upload.
+    pub fn is_multipart(self) -> bool {
+        matches!(
+            self,
+            Self::InitiateMultipartUpload
+                | Self::UploadPart
+                | Self::UploadPartCopy
+                | Self::ListParts
+                | Self::ListMultipartUploads
+                | Self::CompleteMultipartUpload
+                | Self::AbortMultipartUpload
+        )
+    }
+
+    /// Chooses by method, level, query and headers.
+    ///
+    /// # Errors
+    /// `NotImplemented` if the request selects something that this server does not do, `MethodNotAllowed` for methods
+    /// that the service does not know.
+    pub fn of(request: &Request) -> Result<Self, Failure> {
+        let level = match (&request.bucket, &request.key) {
+            (Some(_), Some(_)) => Object,
+            (Some(_), None) => Bucket,
+            (None, _) => Service,
+        };
+        let row = TABLE.iter().find(|row| row.method == request.method && row.level == level && row.fits(request));
+        let Some(row) = row else { return Err(unknown(request, level)) };
+        let known = |name: &str| {
+            !is_subresource(name) || [row.query, row.also, ANYWHERE].iter().any(|names| names.contains(&name))
+        };
+        match request.query.iter().find(|(name, _)| !known(name)) {
+            Some((name, _)) => Err(Failure::not_implemented(&format!("the query parameter {name:?} here"))),
+            None => Ok(row.operation),
+        }
+    }
+}
+
+impl Row {
+    fn fits(&self, request: &Request) -> bool {
+        let has_header = self.header.is_none_or(|name| request.headers.contains_key(name));
+        has_header && self.query.iter().all(|name| request.query(name).is_some())
+    }
+}
+
+fn unknown(request: &Request, level: Level) -> Failure {
+    let method = &request.method;
+    if [Method::GET, Method::PUT, Method::POST, Method::DELETE, Method::HEAD].contains(method) {
+        return Failure::not_implemented(&format!("this {method} on {level:?}").to_lowercase());
+    }
+    Failure::new(Code::MethodNotAllowed, "The method is not allowed here.").with("Method", method.as_str())
+}
