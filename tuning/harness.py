@@ -48,9 +48,9 @@ def cold(path: Path):
 class Store:
     """`haul serve` on a free port of the loopback, with one bucket `demo`."""
 
-    def __init__(self, store: str, tls: tuple[Path, Path] | None = None):
+    def __init__(self, store: str, tls: tuple[Path, Path] | None = None, options: tuple[str, ...] = ()):
         command = [HAUL, "serve", "--store", store, "--listen", "127.0.0.1:0", "--access-key-id", "tuning",
-                   "--region", "cn-hangzhou", "--bucket", "demo"]
+                   "--region", "cn-hangzhou", "--bucket", "demo", *options]
         if tls:
             command += ["--tls-cert", tls[0], "--tls-key", tls[1]]
         env = dict(os.environ, OSS_ACCESS_KEY_SECRET=SECRET)
@@ -64,6 +64,16 @@ class Store:
             if self.endpoint:
                 break
         assert self.endpoint, "the store did not say where it listens"
+
+    @property
+    def address(self) -> tuple[str, int]:
+        host, port = self.endpoint.split("//")[1].split(":")
+        return host, int(port)
+
+    def cpu(self) -> float:
+        """CPU seconds of the store so far, user and system."""
+        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rsplit(")", 1)[1].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
     def __enter__(self):
         return self
