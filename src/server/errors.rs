@@ -99,14 +99,16 @@ impl From<io::Error> for Failure {
 
 macro_rules! codes {
     ($($name:ident $status:literal $ec:literal,)*) => {
-        /// An error code of the service.
+        /// An error code of the service. Those that this server never meets can be injected.
         #[derive(Debug, Clone, Copy, PartialEq, Eq)]
         pub(crate) enum Code { $($name,)* }
 
         impl Code {
-            /// Every code that this server answers with.
-            #[cfg(test)]
             const ALL: &[Self] = &[$(Self::$name,)*];
+
+            pub fn named(name: &str) -> Option<Self> {
+                Self::ALL.iter().copied().find(|code| code.name() == name)
+            }
 
             pub fn name(self) -> &'static str {
                 match self { $(Self::$name => stringify!($name),)* }
@@ -129,11 +131,19 @@ codes! {
     AccessDenied 403 "0003-00000001",
     AccessKeyIdAndSecurityTokenNotMatch 403 "0000-00000000",
     ActiveRequestLimitExceeded 503 "0000-00000000",
+    BadRequest 400 "0000-00000000",
+    BucketAlreadyExists 409 "0000-00000000",
+    BucketDisable 403 "0000-00000000",
     BucketNotEmpty 409 "0000-00000000",
     CallbackFailed 203 "0000-00000000",
+    CpuLimitExceeded 503 "0000-00000000",
+    DownloadTrafficRateLimitExceeded 503 "0000-00000000",
     EntityTooLarge 400 "0000-00000000",
     EntityTooSmall 400 "0000-00000000",
     FileAlreadyExists 409 "0026-00000002",
+    FileImmutable 409 "0000-00000000",
+    FilePartNotExist 400 "0000-00000000",
+    FilePartStale 400 "0000-00000000",
     InternalError 500 "0000-00000000",
     InvalidAccessKeyId 403 "0002-00000040",
     InvalidArgument 400 "0000-00000000",
@@ -147,6 +157,7 @@ codes! {
     InvalidSecurityToken 403 "0002-00000008",
     InvalidTargetType 400 "0000-00000000",
     MalformedXML 400 "0016-00000608",
+    MetaOperationQpsLimitExceeded 503 "0000-00000000",
     MethodNotAllowed 405 "0000-00000000",
     MissingArgument 400 "0000-00000000",
     MissingContentLength 411 "0017-00000101",
@@ -157,12 +168,18 @@ codes! {
     ObjectNotAppendable 409 "0000-00000000",
     PositionNotEqualToLength 409 "0026-00000016",
     PreconditionFailed 412 "0000-00000000",
-    RequestTimeout 400 "0000-00000000",
+    QpsLimitExceeded 429 "0000-00000000",
     RequestTimeTooSkewed 403 "0000-00000000",
+    RequestTimeout 400 "0000-00000000",
+    SecondLevelDomainForbidden 403 "0000-00000000",
     SecurityTokenExpired 403 "0002-00000007",
+    ServiceUnavailable 503 "0000-00000000",
     SignatureDoesNotMatch 403 "0000-00000000",
     SymlinkTargetNotExist 404 "0000-00000000",
+    TooManyBuckets 400 "0000-00000000",
     TotalQpsLimitExceeded 503 "0004-00000302",
+    UploadTrafficRateLimitExceeded 503 "0000-00000000",
+    UserDisable 403 "0000-00000000",
 }
 
 #[cfg(test)]
@@ -170,20 +187,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_code_has_the_status_of_the_error_table() {
+    fn every_code_of_the_error_table_is_known_with_its_status() {
         let table: serde_json::Value =
             serde_json::from_str(include_str!("../../tests/vectors/errors.json")).expect("errors.json is JSON");
         let rows = table["errors"].as_array().expect("a list of errors");
-        let mut found = 0;
-        for code in Code::ALL {
-            let Some(row) = rows.iter().find(|row| row["code"] == code.name()) else { continue };
-            found += 1;
+        for row in rows {
+            let name = row["code"].as_str().expect("a name");
+            let code = Code::named(name).unwrap_or_else(|| panic!("{name} is missing"));
             assert_eq!(row["http_status"], code.status().as_u16(), "{}", code.name());
             let finer = row["ec"].as_array().expect("finer codes");
             let is_known = code.ec() == "0000-00000000" || finer.is_empty() || finer.iter().any(|ec| ec == code.ec());
             assert!(is_known, "{} {}", code.name(), code.ec());
         }
-        assert!(found >= 30, "only {found} codes are in the table");
     }
 
     #[test]

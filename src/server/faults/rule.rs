@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use percent_encoding::percent_decode_str;
 
+use crate::server::errors::Code;
 use crate::server::operations::Operation;
 
 /// One rule. Made from text; see the module.
@@ -157,35 +158,6 @@ pub(super) const FAULTS: &[(&str, &str)] = &[
     ("clock", "by=3h|-3h"),
     ("forget-upload", ""),
     ("lose-part", "number=last"),
-];
-
-/// Codes with status and EC (`tests/vectors/errors.json`), so that a rule needs to name the code only.
-#[rustfmt::skip]
-const CODES: &[(&str, u16, &str)] = &[
-    ("AccessDenied", 403, "0003-00000001"),
-    ("ActiveRequestLimitExceeded", 503, ""),
-    ("BadRequest", 400, ""),
-    ("CpuLimitExceeded", 503, ""),
-    ("DownloadTrafficRateLimitExceeded", 503, ""),
-    ("EntityTooLarge", 400, ""),
-    ("InternalError", 500, ""),
-    ("InvalidAccessKeyId", 403, "0002-00000040"),
-    ("InvalidDigest", 400, ""),
-    ("InvalidSecurityToken", 403, "0002-00000008"),
-    ("MetaOperationQpsLimitExceeded", 503, ""),
-    ("NoSuchBucket", 404, "0015-00000101"),
-    ("NoSuchKey", 404, "0026-00000001"),
-    ("NoSuchUpload", 404, ""),
-    ("PreconditionFailed", 412, ""),
-    ("QpsLimitExceeded", 429, ""),
-    ("RequestTimeTooSkewed", 403, ""),
-    ("RequestTimeout", 400, ""),
-    ("SecurityTokenExpired", 403, "0002-00000007"),
-    ("ServiceUnavailable", 503, ""),
-    ("SignatureDoesNotMatch", 403, ""),
-    ("TotalQpsLimitExceeded", 503, ""),
-    ("UploadTrafficRateLimitExceeded", 503, ""),
-    ("UserDisable", 403, ""),
 ];
 
 impl std::fmt::Display for FaultRule {
@@ -362,14 +334,13 @@ impl<'a> Parameters<'a> {
         if code.is_empty() || !code.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
             return Err(format!("code is a name such as InternalError, not {code:?}"));
         }
-        let known = CODES.iter().find(|(name, ..)| *name == code);
-        let status = self.number("status")?.or(known.map(|(_, status, _)| *status));
+        let known = Code::named(code);
+        let status = self.number("status")?.or(known.map(|code| code.status().as_u16()));
         let status = status.ok_or_else(|| format!("the status of {code:?} is not known here: add status=N"))?;
         if !(200..=599).contains(&status) {
             return Err(format!("status is from 200 to 599, not {status}"));
         }
-        let ec = self.take("ec").or(known.map(|(_, _, ec)| *ec).filter(|ec| !ec.is_empty()));
-        let ec = ec.unwrap_or("0000-00000000").to_owned();
+        let ec = self.take("ec").or(known.map(Code::ec)).unwrap_or("0000-00000000").to_owned();
         Ok(InjectedError { status, code: code.to_owned(), ec, delay_ms: self.number("delay-ms")? })
     }
 }
@@ -414,18 +385,6 @@ mod tests {
             panic!()
         };
         assert_eq!(error, InjectedError { status: 418, code: "Odd".into(), ec: "1-2".into(), delay_ms: Some(20) });
-    }
-
-    #[test]
-    fn the_known_errors_are_those_of_the_table() {
-        let table: serde_json::Value =
-            serde_json::from_str(include_str!("../../../tests/vectors/errors.json")).expect("errors.json is JSON");
-        for (code, status, ec) in CODES {
-            let rows = table["errors"].as_array().expect("rows");
-            let row = rows.iter().find(|row| row["code"] == *code).unwrap_or_else(|| panic!("{code}"));
-            assert_eq!(row["http_status"], *status, "{code}");
-            assert!(ec.is_empty() || row["ec"].as_array().expect("list").iter().any(|one| one == ec), "{code} {ec}");
-        }
     }
 
     #[test]
