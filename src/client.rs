@@ -10,11 +10,10 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 pub use crate::engine::Uploaded;
-use crate::engine::{Engine, plan, transfer, upload};
+use crate::engine::{Endpoint, Engine, plan, transfer, upload};
 use crate::error::Error;
-use crate::model::event::{Event, Observer, Progress};
+use crate::model::event::{Activity, Event, Observer, Progress};
 use crate::model::object::{Bucket, Key, UploadId};
-use crate::model::retry::RetryPolicy;
 use crate::model::settings::{ClientSettings, UploadRequest};
 use crate::net::connect::Connector;
 use crate::net::pool::Pool;
@@ -65,7 +64,7 @@ impl Client {
         let store = Store::new(&settings).map_err(|e| Error::Settings(e.to_string()))?;
         let https = store.endpoint().starts_with("https:");
         let tls = if https { Some(tls::client_config(settings.ca_cert.as_deref())?) } else { None };
-        let connector = Connector::new(tls, &settings.proxy, settings.connect_timeout);
+        let connector = Connector::new(tls, &settings.proxy, settings.connect_timeout, settings.idle_timeout);
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(settings.threads.max(1))
             .thread_name("haul")
@@ -77,7 +76,8 @@ impl Client {
             endpoint_name: settings.endpoint_name.unwrap_or_else(|| store.endpoint().to_owned()),
             store,
             credentials,
-            retry: RetryPolicy::default(),
+            retry: settings.retry,
+            endpoint: Endpoint::default(),
             buffers: BufferPool::new(settings.buffer_bytes),
         };
         Ok(Self { engine: Arc::new(engine), threads: Arc::new(Threads(Some(runtime))) })
@@ -87,9 +87,10 @@ impl Client {
     pub fn upload(&self, request: UploadRequest) -> Transfer {
         let (sender, events) = mpsc::channel(EVENTS_MAX);
         let (transfer, cancel) = transfer::Transfer::new(Box::new(Queue(sender)));
-        let (engine, counters) = (self.engine.clone(), transfer.counters.clone());
+        let (counters, activities) = (transfer.counters.clone(), transfer.activities.clone());
+        let engine = self.engine.clone();
         let running = self.threads.runtime().spawn(async move { upload(&engine, &transfer, request).await });
-        Transfer { counters, cancel, events, running: Some(running), _threads: self.threads.clone() }
+        Transfer { counters, activities, cancel, events, running: Some(running), _threads: self.threads.clone() }
     }
 
     /// Makes the plan of an upload, an [`Event::Planned`], and sends nothing.
@@ -166,6 +167,7 @@ impl Observer for Queue {
 /// A running upload. Dropping it cancels the upload; its checkpoint stays.
 pub struct Transfer {
     counters: Arc<transfer::Counters>,
+    activities: Arc<transfer::Activities>,
     cancel: transfer::Cancel,
     events: mpsc::Receiver<Arc<Event>>,
     running: Option<JoinHandle<Result<Uploaded, Error>>>,
@@ -176,6 +178,11 @@ impl Transfer {
     /// How far the transfer is now.
     pub fn progress(&self) -> Progress {
         self.counters.snapshot()
+    }
+
+    /// What every exchange in flight is waiting for now, in the order in which they began.
+    pub fn activities(&self) -> Vec<Activity> {
+        self.activities.snapshot()
     }
 
     /// The next event, or `None` when the transfer has ended. Events that nobody takes are kept, up to 16,384; later

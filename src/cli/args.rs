@@ -140,6 +140,12 @@ pub struct Connect {
     /// Time for name, TCP and TLS together
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = humantime::parse_duration)]
     pub connect_timeout: std::time::Duration,
+    /// Longest time without progress before a request is tried again, from 1s
+    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = values::idle_timeout)]
+    pub idle_timeout: std::time::Duration,
+    /// Tries of a request in all, 1 to 100; being throttled does not count
+    #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=100))]
+    pub attempts: u32,
     /// Worker threads, 1 to 256; else one per core, at most 4
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
     pub threads: Option<u16>,

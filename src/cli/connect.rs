@@ -84,6 +84,8 @@ fn settings(typed: &Connect, endpoint: String) -> ClientSettings {
     settings.ca_cert = typed.ca_cert.clone();
     settings.proxy = typed.proxy.clone().map_or(Proxy::Environment, |proxy| Proxy::Url(proxy.0));
     settings.connect_timeout = typed.connect_timeout;
+    settings.idle_timeout = typed.idle_timeout;
+    settings.retry.attempts = typed.attempts;
     if let Some(threads) = typed.threads {
         settings.threads = threads.into();
     }

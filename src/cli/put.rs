@@ -119,7 +119,8 @@ impl Screen {
     }
 }
 
-/// Follows the transfer to its end. The first signal cancels it, the second ends the process at once.
+/// Follows the transfer to its end. The first SIGINT or SIGTERM cancels it, the second ends the process at once; SIGUSR1
+/// prints what every exchange in flight is waiting for.
 async fn watch(mut transfer: Transfer, mut screen: Screen, signals: &mut Signals) -> Result<(Uploaded, u32), Error> {
     let mut redraw = tokio::time::interval(REDRAW_EVERY);
     let mut cancelled = false;
@@ -130,7 +131,11 @@ async fn watch(mut transfer: Transfer, mut screen: Screen, signals: &mut Signals
                 None => break,
             },
             _ = redraw.tick() => screen.bar.update(transfer.progress()),
-            () = signals.next() => {
+            asked = signals.next() => {
+                if asked == Asked::WhatIsGoingOn {
+                    screen.bar.say(&report::activities(transfer.progress(), &transfer.activities()));
+                    continue;
+                }
                 if cancelled {
                     std::process::exit(INTERRUPTED.into());
                 }
@@ -149,17 +154,26 @@ async fn watch(mut transfer: Transfer, mut screen: Screen, signals: &mut Signals
 struct Signals {
     interrupt: Signal,
     terminate: Signal,
+    user1: Signal,
+}
+
+#[derive(PartialEq)]
+enum Asked {
+    Stop,
+    WhatIsGoingOn,
 }
 
 impl Signals {
     fn new() -> std::io::Result<Self> {
-        Ok(Self { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())? })
+        let (interrupt, terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+        Ok(Self { interrupt, terminate, user1: signal(SignalKind::user_defined1())? })
     }
 
-    async fn next(&mut self) {
+    async fn next(&mut self) -> Asked {
         tokio::select! {
-            _ = self.interrupt.recv() => {}
-            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => Asked::Stop,
+            _ = self.terminate.recv() => Asked::Stop,
+            _ = self.user1.recv() => Asked::WhatIsGoingOn,
         }
     }
 }

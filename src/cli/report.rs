@@ -11,6 +11,7 @@
 //! | `initiated` | `upload_id` |
 //! | `part_done` | `part`, `bytes`, `crc64` (decimal text), `attempts` (0: it was in the store already), `verified` |
 //! | `retrying` | `operation`, `part`, `attempt`, `delay_ms`, `fault` |
+//! | `hedged` | `part`, `after_ms`: it took much longer than others and is sent once more on another connection |
 //! | `completing` | `parts` |
 //! | `warning` | `message` |
 //! | `done` | see [`DONE_FIELDS`]; the last line of a good run |
@@ -19,7 +20,7 @@
 use std::io::Write;
 
 use haul::client::Uploaded;
-use haul::model::event::Event;
+use haul::model::event::{Activity, Event, Progress};
 use haul::model::object::ObjectUrl;
 use indicatif::{BinaryBytes, HumanDuration};
 use serde_json::{Value, json};
@@ -141,6 +142,9 @@ pub fn notice(event: &Event, verbose: bool) -> Option<String> {
         }
         Event::StartedOver { reason } => format!("starting over: {reason}"),
         Event::Warning { message } => format!("warning: {message}"),
+        Event::Hedged { part, after_ms } if verbose => {
+            format!("part {part} is slow: after {after_ms} ms it is sent on another connection too")
+        }
         Event::Retrying { operation, part, attempt, delay_ms, fault } if verbose => {
             let part = part.map(|part| format!(" of part {part}")).unwrap_or_default();
             let delay = HumanDuration(std::time::Duration::from_millis(*delay_ms));
@@ -148,6 +152,16 @@ pub fn notice(event: &Event, verbose: bool) -> Option<String> {
         }
         _ => return None,
     })
+}
+
+/// What goes on now, for a person: a line for the whole, and one for every exchange in flight.
+pub fn activities(progress: Progress, activities: &[Activity]) -> String {
+    let Progress { bytes_confirmed, bytes_total, parts_done, parts_total, .. } = progress;
+    let (confirmed, total) = (BinaryBytes(bytes_confirmed), BinaryBytes(bytes_total));
+    let whole = format!("{confirmed} of {total} confirmed, {parts_done} of {parts_total} parts; in flight:");
+    let lines = activities.iter().map(|activity| format!("\n  {activity}"));
+    let nothing = if activities.is_empty() { "\n  nothing" } else { "" };
+    whole + &lines.collect::<String>() + nothing
 }
 
 /// The plan, for a person.

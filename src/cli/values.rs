@@ -35,6 +35,15 @@ pub fn pair(text: &str) -> Result<(String, String), String> {
     }
 }
 
+/// A time of at least a second.
+///
+/// # Errors
+/// A text for clap when this is no time, or a shorter one.
+pub fn idle_timeout(text: &str) -> Result<std::time::Duration, String> {
+    let time = humantime::parse_duration(text).map_err(|e| e.to_string())?;
+    if time < std::time::Duration::from_secs(1) { Err("write 1s or more".to_owned()) } else { Ok(time) }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -6,6 +6,7 @@ use http_body_util::BodyExt;
 
 use super::Engine;
 use super::body::RangeBody;
+use super::exchange::Exchange;
 use super::transfer::Transfer;
 use crate::checkpoint::StoredPart;
 use crate::model::crc64::Digest;
@@ -47,7 +48,12 @@ pub(super) struct Confirmed {
 }
 
 impl Upload<'_> {
-    pub async fn attempt(&self, part: &Part) -> Result<Confirmed, Failure> {
+    /// The exchange of a part that has not been tried yet.
+    pub fn exchange(&self, part: &Part) -> Exchange<'_> {
+        Exchange::new(self.engine, Some(self.transfer), UploadPart::NAME, Some(part.number))
+    }
+
+    pub async fn attempt(&self, part: &Part, exchange: &Exchange<'_>) -> Result<Confirmed, Failure> {
         let operation = UploadPart {
             bucket: self.bucket,
             key: self.key,
@@ -56,30 +62,30 @@ impl Upload<'_> {
             bytes: part.bytes,
             options: self.options,
         };
-        let sent = send_range(self.engine, self.transfer, self.source, &operation, part.offset, part.bytes);
+        let sent = send_range(exchange, self.transfer, self.source, &operation, part.offset, part.bytes);
         let (reply, crc64) = sent.await?;
         let verified = compare(crc64, reply.crc64).inspect_err(|_| take_back(self.transfer, part.bytes))?;
         Ok(Confirmed { part: StoredPart { bytes: part.bytes, etag: reply.etag, crc64 }, verified })
     }
+}
 
-    /// The checksum of the bytes that the file has where `part` is.
-    pub async fn read_crc64(&self, part: &Part) -> Result<u64, SourceError> {
-        let mut digest = Digest::new();
-        let (mut at, end) = (part.offset, part.offset + part.bytes);
-        while at < end {
-            let bytes = (self.source.chunk_bytes() as u64).min(end - at);
-            digest.update(&self.source.read(at, bytes as usize).await?);
-            at += bytes;
-        }
-        self.source.check()?;
-        Ok(digest.finish())
+/// The checksum of the `bytes` bytes that the file has at `from`.
+pub(super) async fn read_crc64(source: &Arc<dyn Source>, from: u64, bytes: u64) -> Result<u64, SourceError> {
+    let mut digest = Digest::new();
+    let (mut at, end) = (from, from + bytes);
+    while at < end {
+        let bytes = (source.chunk_bytes() as u64).min(end - at);
+        digest.update(&source.read(at, bytes as usize).await?);
+        at += bytes;
     }
+    source.check()?;
+    Ok(digest.finish())
 }
 
 /// Sends `bytes` bytes of the file from `at` as the body of `operation`; gives the reply and the checksum of what was
 /// read. Takes its share of the progress back if it fails.
 pub(super) async fn send_range<O: Operation + Sync>(
-    engine: &Engine,
+    exchange: &Exchange<'_>,
     transfer: &Arc<Transfer>,
     source: &Arc<dyn Source>,
     operation: &O,
@@ -88,7 +94,7 @@ pub(super) async fn send_range<O: Operation + Sync>(
 ) -> Result<(O::Reply, u64), Failure> {
     let (body, outcome) = RangeBody::new(source.clone(), transfer.clone(), at, bytes);
     let undo = TakeBack { transfer, outcome: &outcome };
-    let result = engine.once(operation, Some(body.boxed_unsync())).await;
+    let result = exchange.send(operation, Some(body.boxed_unsync())).await;
     if let Some(error) = outcome.take_error() {
         return Err(Failure::Source(error));
     }

@@ -9,6 +9,7 @@
 //! | `attempt.rs` | one try of one part |
 //! | `body.rs` | a range of the file as a request body, checksummed as it passes |
 //! | `exchange.rs` | one operation, tried again as the policy allows |
+//! | `endpoint.rs` | how the endpoint is: its clock, its pace, what may be tried again |
 //! | `transfer.rs` | what a running transfer shares: progress, events, cancellation |
 
 use std::sync::Arc;
@@ -21,6 +22,7 @@ use crate::store::credentials::Credentials;
 
 mod attempt;
 mod body;
+mod endpoint;
 mod exchange;
 mod prepare;
 mod resume;
@@ -28,6 +30,7 @@ pub(crate) mod transfer;
 mod upload;
 mod worker;
 
+pub(crate) use endpoint::Endpoint;
 pub(crate) use prepare::plan;
 pub use upload::Uploaded;
 pub(crate) use upload::upload;
@@ -38,6 +41,7 @@ pub(crate) struct Engine {
     pub store: Store,
     pub credentials: Option<Credentials>,
     pub retry: RetryPolicy,
+    pub endpoint: Endpoint,
     pub buffers: BufferPool,
     /// What checkpoints call the endpoint.
     pub endpoint_name: String,

@@ -1,12 +1,15 @@
 //! What a running transfer shares among its tasks: progress, events, cancellation.
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use tokio::sync::watch;
 
 use crate::error::Error;
-use crate::model::event::{Event, Observer, Progress};
+use crate::model::event::{Activity, Event, Observer, Progress};
+use crate::model::part::PartNumber;
+use crate::net::stage::Stage;
 
 /// The running counts behind [`Progress`].
 #[derive(Default)]
@@ -52,9 +55,64 @@ impl Counters {
     }
 }
 
+/// The exchanges in flight.
+#[derive(Default)]
+pub(crate) struct Activities(Mutex<BTreeMap<u64, Entry>>);
+
+struct Entry {
+    operation: &'static str,
+    part: Option<PartNumber>,
+    attempt: u32,
+    stage: Stage,
+}
+
+impl Activities {
+    /// In the order in which they began.
+    pub fn snapshot(&self) -> Vec<Activity> {
+        let activity = |entry: &Entry| {
+            let now = entry.stage.now();
+            Activity {
+                operation: entry.operation,
+                part: entry.part.map(PartNumber::get),
+                attempt: entry.attempt,
+                step: now.step,
+                since: now.since.elapsed(),
+                bytes_sent: now.bytes_sent,
+            }
+        };
+        self.lock().values().map(activity).collect()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<u64, Entry>> {
+        self.0.lock().unwrap_or_else(|e| e.into_inner())
+    }
+}
+
+/// Keeps an exchange among the activities until it is dropped.
+pub(super) struct InFlight {
+    activities: Arc<Activities>,
+    id: u64,
+}
+
+impl InFlight {
+    /// The exchange goes into its `number`th try.
+    pub fn attempt(&self, number: u32) {
+        if let Some(entry) = self.activities.lock().get_mut(&self.id) {
+            entry.attempt = number;
+        }
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.activities.lock().remove(&self.id);
+    }
+}
+
 /// One running transfer.
 pub(crate) struct Transfer {
     pub counters: Arc<Counters>,
+    pub activities: Arc<Activities>,
     observer: Box<dyn Observer>,
     cancelled: watch::Receiver<bool>,
 }
@@ -66,7 +124,21 @@ impl Transfer {
     /// A transfer, and what cancels it when `true` is sent.
     pub fn new(observer: Box<dyn Observer>) -> (Arc<Self>, Cancel) {
         let (cancel, cancelled) = watch::channel(false);
-        (Arc::new(Self { counters: Arc::default(), observer, cancelled }), cancel)
+        (Arc::new(Self { counters: Arc::default(), activities: Arc::default(), observer, cancelled }), cancel)
+    }
+
+    /// Notes that an exchange goes into its `attempt`th try; `stage` is where it stands.
+    pub(super) fn begin(
+        &self,
+        operation: &'static str,
+        part: Option<PartNumber>,
+        attempt: u32,
+        stage: Stage,
+    ) -> InFlight {
+        let mut entries = self.activities.lock();
+        let id = entries.last_key_value().map_or(0, |(last, _)| last + 1);
+        entries.insert(id, Entry { operation, part, attempt, stage });
+        InFlight { activities: self.activities.clone(), id }
     }
 
     pub fn tell(&self, event: Event) {

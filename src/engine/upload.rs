@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 use http::HeaderMap;
 
 use super::Engine;
-use super::attempt::{Failure, Upload, compare, send_range};
+use super::attempt::{Failure, Upload, compare, read_crc64, send_range};
+use super::exchange::Exchange;
 use super::prepare::{Prepared, prepare};
 use super::resume::{Inventory, abort_abandoned, take_stock};
 use super::transfer::Transfer;
@@ -26,6 +27,7 @@ use crate::store::operations::abort::Abort;
 use crate::store::operations::complete::Complete;
 use crate::store::operations::head::Head;
 use crate::store::operations::initiate::Initiate;
+use crate::store::operations::list_parts::ListParts;
 use crate::store::operations::put::Put;
 
 /// Longest time that cleaning up after a failure may take.
@@ -118,11 +120,13 @@ impl Job<'_> {
 
     async fn put_object(&self) -> Result<(ObjectStored, u64), Error> {
         let bytes = self.prepared.file.bytes();
+        let source = &self.prepared.chosen.source;
         let UploadRequest { bucket, key, options, .. } = self.request;
         let operation = Put { bucket, key, bytes, options };
-        let mut attempt = 1;
+        let mut exchange = Exchange::new(self.engine, Some(self.transfer), Put::NAME, None);
+        let mut may_be_there = false;
         loop {
-            let sent = send_range(self.engine, self.transfer, &self.prepared.chosen.source, &operation, 0, bytes).await;
+            let sent = send_range(&exchange, self.transfer, source, &operation, 0, bytes).await;
             let failure = match sent {
                 Ok((stored, crc64)) => match compare(crc64, stored.crc64) {
                     Ok(_) => return Ok((stored, crc64)),
@@ -135,11 +139,15 @@ impl Job<'_> {
                 _ => None,
             };
             let fault = failure.into_fault()?;
-            if !self.engine.back_off(Put::NAME, None, &fault, attempt, Some(self.transfer)).await {
-                let gave_up = || Error::Exchange { operation: Put::NAME, attempts: attempt, fault: Box::new(fault) };
-                return Err(corrupted.unwrap_or_else(gave_up));
+            if may_be_there && fault.kind == FaultKind::Conflict {
+                // What is in the way may be what an earlier try left without our hearing of it.
+                let crc64 = read_crc64(source, 0, bytes).await?;
+                return self.object_is(bytes, crc64).await?.map(|stored| (stored, crc64)).ok_or(exchange.failed(fault));
             }
-            attempt += 1;
+            may_be_there |= fault.leaves_doubt();
+            if !exchange.again(&fault).await {
+                return Err(corrupted.unwrap_or_else(|| exchange.failed(fault)));
+            }
         }
     }
 
@@ -290,8 +298,7 @@ impl Job<'_> {
         Ok(self.uploaded(stored, crc64, verified, Some(upload_id.clone())))
     }
 
-    /// Merges the parts. A lost answer leaves it unknown whether the store did, so an upload that is gone is looked for
-    /// under its key before it is given up.
+    /// Merges the parts. After a fault that leaves it open whether the store did, the store is asked before the next try.
     async fn complete(
         &self,
         plan: &PartPlan,
@@ -302,11 +309,31 @@ impl Job<'_> {
         let UploadRequest { bucket, key, options, .. } = self.request;
         let parts: Vec<_> = parts.iter().map(|(number, part)| (*number, part.etag.clone())).collect();
         let operation = Complete { bucket, key, upload_id, parts: &parts, options };
-        let error = match self.engine.exchange(&operation, Some(self.transfer)).await {
-            Err(error) if error.fault_kind() == Some(FaultKind::NoSuchUpload) => error,
-            result => return result,
-        };
-        self.object_is(plan.object_bytes(), crc64).await?.ok_or(error)
+        let mut exchange = Exchange::new(self.engine, Some(self.transfer), Complete::NAME, None);
+        loop {
+            let fault = match exchange.send(&operation, None).await {
+                Ok(stored) => return Ok(stored),
+                Err(fault) => fault,
+            };
+            if (fault.leaves_doubt() || fault.kind == FaultKind::NoSuchUpload) && self.is_gone(upload_id).await? {
+                let stored = self.object_is(plan.object_bytes(), crc64).await?;
+                let gone = || exchange.failed(Fault { kind: FaultKind::NoSuchUpload, ..fault });
+                return stored.ok_or_else(gone);
+            }
+            if !exchange.again(&fault).await {
+                return Err(exchange.failed(fault));
+            }
+        }
+    }
+
+    /// Whether the store does not know the upload any more: merged, or aborted.
+    async fn is_gone(&self, upload_id: &UploadId) -> Result<bool, Error> {
+        let UploadRequest { bucket, key, .. } = self.request;
+        let operation = ListParts { bucket, key, upload_id, after: None };
+        match self.engine.exchange(&operation, Some(self.transfer)).await {
+            Err(error) if error.fault_kind() == Some(FaultKind::NoSuchUpload) => Ok(true),
+            listed => listed.map(|_| false),
+        }
     }
 
     /// The object under our key, if it has this length and checksum.

@@ -1,19 +1,22 @@
 //! Workers take parts from one queue until none is left or one shows that the rest cannot be sent either.
 
 use std::collections::VecDeque;
-use std::sync::Mutex;
+use std::pin::pin;
+use std::sync::{Mutex, MutexGuard};
 
-use futures_util::future::join_all;
+use futures_util::future::{Either, join_all, select};
+use tokio::sync::Notify;
+use tokio::time::Instant;
 
-use super::attempt::{Confirmed, Failure, Upload};
+use super::attempt::{Confirmed, Failure, Upload, read_crc64};
+use super::exchange::Exchange;
 use crate::checkpoint::{Journal, Record, StoredPart};
 use crate::error::Error;
 use crate::model::event::Event;
+use crate::model::hedge::Hedge;
 use crate::model::part::{Part, PartNumber};
-use crate::model::retry::{Fault, FaultKind};
-use crate::store::Operation;
+use crate::model::retry::FaultKind;
 use crate::store::operations::list_parts::ListedPart;
-use crate::store::operations::upload_part::UploadPart;
 
 /// A part that is not known to be in the store, with what the store lists under its number, if anything.
 pub(super) struct Missing {
@@ -22,18 +25,29 @@ pub(super) struct Missing {
 }
 
 /// What the workers share.
-struct Work {
+struct Work<'a> {
+    upload: &'a Upload<'a>,
+    journal: Option<&'a Journal>,
+    workers: u32,
+    state: Mutex<State>,
+    /// Told when the transfer cannot succeed any more.
+    is_lost: Notify,
+}
+
+struct State {
     queue: VecDeque<Missing>,
     done: Vec<(PartNumber, StoredPart)>,
     /// Parts given up since the last one that was confirmed.
     given_up: u32,
     error: Option<Error>,
+    hedge: Hedge,
 }
 
 /// Sends `missing` with `parallel` parts in flight; gives those confirmed.
 ///
-/// A part that fails for good ends the transfer at once. A part that the retry policy gives up leaves the others their
-/// chance, until as many as are in flight were given up with none confirmed in between: then nothing goes any more.
+/// A part that fails for good ends the transfer at once, and those in flight with it. A part that the retry policy gives
+/// up leaves the others their chance, until as many as are in flight were given up with none confirmed in between: then
+/// nothing goes any more.
 pub(super) async fn send_missing(
     upload: &Upload<'_>,
     journal: Option<&Journal>,
@@ -41,82 +55,132 @@ pub(super) async fn send_missing(
     parallel: u32,
 ) -> Result<Vec<(PartNumber, StoredPart)>, Error> {
     let workers = (parallel as usize).min(missing.len());
-    let work = Mutex::new(Work { queue: missing.into(), done: Vec::new(), given_up: 0, error: None });
-    let worker = async || {
-        while let Some(next) = take(&work) {
-            let result = send(upload, &next).await;
-            note(&work, journal, &next.part, result, workers as u32);
+    let state = State { queue: missing.into(), done: Vec::new(), given_up: 0, error: None, hedge: Hedge::default() };
+    let work = Work { upload, journal, workers: workers as u32, state: Mutex::new(state), is_lost: Notify::new() };
+    let all = join_all((0..workers).map(|_| work.run()));
+    let until_lost = async {
+        tokio::select! {
+            _ = all => {}
+            () = work.is_lost.notified() => {}
         }
     };
-    upload.transfer.unless_cancelled(join_all((0..workers).map(|_| worker()))).await?;
-    let work = work.into_inner().unwrap_or_else(|e| e.into_inner());
-    work.error.map_or(Ok(work.done), Err)
+    upload.transfer.unless_cancelled(until_lost).await?;
+    let state = work.state.into_inner().unwrap_or_else(|e| e.into_inner());
+    state.error.map_or(Ok(state.done), Err)
 }
 
-fn take(work: &Mutex<Work>) -> Option<Missing> {
-    work.lock().unwrap_or_else(|e| e.into_inner()).queue.pop_front()
-}
+impl Work<'_> {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(|e| e.into_inner())
+    }
 
-fn note(work: &Mutex<Work>, journal: Option<&Journal>, part: &Part, result: Result<StoredPart, Error>, workers: u32) {
-    let result = result.and_then(|stored| {
-        if let Some(journal) = journal {
-            journal.record(Record::PartStored(part.number, stored.clone()))?;
+    async fn run(&self) {
+        while let Some(next) = self.next() {
+            let result = self.send(&next).await;
+            self.note(&next.part, result);
         }
-        Ok(stored)
-    });
-    let mut work = work.lock().unwrap_or_else(|e| e.into_inner());
-    match result {
-        Ok(stored) => {
-            work.done.push((part.number, stored));
-            work.given_up = 0;
-        }
-        Err(error) => {
-            work.given_up += 1;
-            let passing = error.fault_kind().is_some_and(|k| k.is_passing() && k != FaultKind::Corrupted);
-            if !passing || work.given_up >= workers {
-                work.queue.clear();
+    }
+
+    fn next(&self) -> Option<Missing> {
+        self.lock().queue.pop_front()
+    }
+
+    fn note(&self, part: &Part, result: Result<StoredPart, Error>) {
+        let result = result.and_then(|stored| {
+            if let Some(journal) = self.journal {
+                journal.record(Record::PartStored(part.number, stored.clone()))?;
             }
-            work.error.get_or_insert(error);
-        }
-    }
-}
-
-/// Sends one part, or adopts it if the store has just these bytes already.
-async fn send(upload: &Upload<'_>, missing: &Missing) -> Result<StoredPart, Error> {
-    let part = &missing.part;
-    if let Some(stored) = adopt(upload, missing).await? {
-        let verified = true;
-        upload.transfer.counters.resumed(part.bytes);
-        tell_done(upload, part, &stored, 0, verified);
-        return Ok(stored);
-    }
-    let mut attempt = 1;
-    loop {
-        let failure = match upload.attempt(part).await {
-            Ok(Confirmed { part: stored, verified }) => {
-                upload.transfer.counters.confirmed(part.bytes, verified);
-                tell_done(upload, part, &stored, attempt, verified);
-                return Ok(stored);
+            Ok(stored)
+        });
+        let mut state = self.lock();
+        match result {
+            Ok(stored) => {
+                state.done.push((part.number, stored));
+                state.given_up = 0;
             }
-            Err(failure) => failure,
-        };
-        let corrupted = match failure {
-            Failure::Corrupted { sent, received } => Some((sent, received)),
-            _ => None,
-        };
-        let fault = failure.into_fault()?;
-        let again = upload.engine.back_off(UploadPart::NAME, Some(part.number), &fault, attempt, Some(upload.transfer));
-        if !again.await {
-            return Err(final_error(part, attempt, fault, corrupted));
+            Err(error) => {
+                state.given_up += 1;
+                let passing = error.fault_kind().is_some_and(|k| k.is_passing() && k != FaultKind::Corrupted);
+                if !passing {
+                    self.is_lost.notify_one();
+                }
+                if state.given_up >= self.workers {
+                    state.queue.clear();
+                }
+                state.error.get_or_insert(error);
+            }
         }
-        attempt += 1;
+    }
+
+    /// Sends one part, or adopts it if the store has just these bytes already.
+    async fn send(&self, missing: &Missing) -> Result<StoredPart, Error> {
+        let (upload, part) = (self.upload, &missing.part);
+        if let Some(stored) = adopt(upload, missing).await? {
+            let verified = true;
+            upload.transfer.counters.resumed(part.bytes);
+            tell_done(upload, part, &stored, 0, verified);
+            return Ok(stored);
+        }
+        let mut exchange = upload.exchange(part);
+        loop {
+            let failure = match self.attempt(part, &exchange).await {
+                Ok(Confirmed { part: stored, verified }) => {
+                    upload.transfer.counters.confirmed(part.bytes, verified);
+                    tell_done(upload, part, &stored, exchange.number(), verified);
+                    return Ok(stored);
+                }
+                Err(failure) => failure,
+            };
+            let corrupted = match failure {
+                Failure::Corrupted { sent, received } => {
+                    Some(Error::PartCorrupted { part: part.number, sent, received })
+                }
+                _ => None,
+            };
+            let fault = failure.into_fault()?;
+            if !exchange.again(&fault).await {
+                return Err(corrupted.unwrap_or_else(|| exchange.failed(fault)));
+            }
+        }
+    }
+
+    /// One try, and a second one beside it if the first takes much longer than others did: what is slow is often one
+    /// connection or one server. The same bytes under the same number may be sent twice; with encryption by the store
+    /// their ETags may differ, so not there.
+    async fn attempt(&self, part: &Part, exchange: &Exchange<'_>) -> Result<Confirmed, Failure> {
+        let begun = Instant::now();
+        let patience = self.lock().hedge.begin().filter(|_| self.upload.options.sse.is_none());
+        let mut first = pin!(self.upload.attempt(part, exchange));
+        let result = match patience {
+            None => first.await,
+            Some(patience) => match tokio::time::timeout(patience, &mut first).await {
+                Ok(result) => result,
+                Err(_) if !self.lock().hedge.double() => first.await,
+                Err(_) => {
+                    let after_ms = patience.as_millis() as u64;
+                    self.upload.transfer.tell(Event::Hedged { part: part.number.get(), after_ms });
+                    let twin = self.upload.exchange(part);
+                    let second = pin!(self.upload.attempt(part, &twin));
+                    first_success(first, second).await
+                }
+            },
+        };
+        if result.is_ok() {
+            self.lock().hedge.took(begun.elapsed());
+        }
+        result
     }
 }
 
-fn final_error(part: &Part, attempts: u32, fault: Fault, corrupted: Option<(u64, u64)>) -> Error {
-    match corrupted {
-        Some((sent, received)) => Error::PartCorrupted { part: part.number, sent, received },
-        None => Error::Exchange { operation: UploadPart::NAME, attempts, fault: Box::new(fault) },
+/// The first of two that succeeds; if neither does, how the last one failed.
+async fn first_success<T, E>(
+    a: impl Future<Output = Result<T, E>> + Unpin,
+    b: impl Future<Output = Result<T, E>> + Unpin,
+) -> Result<T, E> {
+    match select(a, b).await {
+        Either::Left((Err(_), other)) => other.await,
+        Either::Right((Err(_), other)) => other.await,
+        Either::Left((done, _)) | Either::Right((done, _)) => done,
     }
 }
 
@@ -124,7 +188,7 @@ fn final_error(part: &Part, attempts: u32, fault: Fault, corrupted: Option<(u64,
 async fn adopt(upload: &Upload<'_>, missing: &Missing) -> Result<Option<StoredPart>, Error> {
     let Some(listed) = &missing.listed else { return Ok(None) };
     let Some(crc64) = listed.crc64.filter(|_| listed.bytes == missing.part.bytes) else { return Ok(None) };
-    let same = upload.read_crc64(&missing.part).await? == crc64;
+    let same = read_crc64(upload.source, missing.part.offset, missing.part.bytes).await? == crc64;
     Ok(same.then(|| StoredPart { bytes: listed.bytes, etag: listed.etag.clone(), crc64 }))
 }
 

@@ -1,6 +1,8 @@
 //! How a transfer tells the world what it does.
 
+use std::fmt;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use serde::Serialize;
 
@@ -48,6 +50,8 @@ pub enum Event {
     },
     /// An exchange failed in passing and is tried again after `delay_ms`.
     Retrying { operation: &'static str, part: Option<u32>, attempt: u32, delay_ms: u64, fault: String },
+    /// A part took `after_ms`, much longer than others did, and is sent once more on another connection.
+    Hedged { part: u32, after_ms: u64 },
     /// All parts are there; the store is asked to merge them.
     Completing { parts: u32 },
     /// Something a person should know that does not stop the transfer.
@@ -67,6 +71,60 @@ pub struct Progress {
     /// Parts confirmed by the store, resumed ones included.
     pub parts_done: u32,
     pub parts_resumed: u32,
+}
+
+/// What an exchange in flight is waiting for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Step {
+    /// Its turn: the store asked for fewer requests.
+    Turn,
+    /// The moment for another try.
+    BackOff,
+    /// A connection: name, TCP, proxy, TLS.
+    Connection,
+    /// The file to be read, or the network to take its bytes.
+    Sending,
+    /// The first byte of the answer.
+    Answer,
+    /// The rest of the answer.
+    Receiving,
+}
+
+/// One exchange in flight.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Activity {
+    /// Name of the operation, as OSS calls it.
+    pub operation: &'static str,
+    /// Number of the part, where the operation has one.
+    pub part: Option<u32>,
+    /// From 1.
+    pub attempt: u32,
+    pub step: Step,
+    /// How long it has been at that step.
+    pub since: Duration,
+    /// Bytes of the request's body handed to the network in this try.
+    pub bytes_sent: u64,
+}
+
+impl fmt::Display for Activity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.operation)?;
+        if let Some(part) = self.part {
+            write!(f, " of part {part}")?;
+        }
+        write!(f, ", try {}: ", self.attempt)?;
+        match self.step {
+            Step::Turn => f.write_str("waits for its turn, as the store asked for fewer requests")?,
+            Step::BackOff => f.write_str("waits to try again")?,
+            Step::Connection => f.write_str("waits for a connection")?,
+            Step::Sending => write!(f, "is being sent, {} bytes so far", self.bytes_sent)?,
+            Step::Answer => write!(f, "waits for the answer, {} bytes sent", self.bytes_sent)?,
+            Step::Receiving => f.write_str("receives the answer")?,
+        }
+        write!(f, ", for {:.1} s", self.since.as_secs_f64())
+    }
 }
 
 /// Hears about a transfer. Called with no lock held, from the engine's threads: return quickly.

@@ -2,7 +2,9 @@
 
 pub mod crc64;
 pub mod event;
+pub mod hedge;
 pub mod object;
+pub mod pace;
 pub mod part;
 pub mod retry;
 pub mod settings;

@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::object::{Bucket, Key};
+use super::retry::RetryPolicy;
 
 /// Signature algorithm. V1 is no longer offered to new accounts (specification, section 2.9).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -59,8 +60,11 @@ pub struct ClientSettings {
     pub proxy: Proxy,
     /// Time for name resolution, TCP and TLS together. Default 10 s.
     pub connect_timeout: Duration,
-    /// Longest silence of an endpoint while an answer is due, and of a socket that takes no bytes. Default 60 s.
+    /// Longest time without progress, from 1 s. A request in which less than 1 KiB/s moves for so long, or whose answer
+    /// does not begin within it (and a second for every 64 KiB of its body, 80 s at most), is tried again. Default 60 s.
     pub idle_timeout: Duration,
+    /// When what failed is tried again.
+    pub retry: RetryPolicy,
     /// Threads that move packets and compute checksums. Default: one per core, at most 4.
     pub threads: usize,
     /// Bytes of pooled buffers that all transfers of a client share. Default 48 MiB.
@@ -80,6 +84,7 @@ impl ClientSettings {
             proxy: Proxy::default(),
             connect_timeout: Duration::from_secs(10),
             idle_timeout: Duration::from_secs(60),
+            retry: RetryPolicy::default(),
             threads: std::thread::available_parallelism().map_or(1, |n| n.get().min(4)),
             buffer_bytes: 48 << 20,
         }

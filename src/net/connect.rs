@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -23,6 +23,12 @@ use crate::model::settings::Proxy;
 
 /// How long resolved addresses are used before the resolver is asked again.
 const ADDRESSES_FRESH: Duration = Duration::from_secs(30);
+/// How long an address that failed comes last.
+const AVOIDED_FOR: Duration = Duration::from_secs(30);
+/// Among how many addresses the time for connecting is shared, so that one that is dead does not cost all of it.
+const SHARES_MAX: usize = 3;
+/// Silence after which a peer is asked whether it is still there.
+const KEEPALIVE: Duration = Duration::from_secs(30);
 /// How much plaintext rustls may take in one go. Its default of 64 KiB costs a write per four records.
 const TLS_BUFFER_BYTES: usize = 512 << 10;
 
@@ -62,6 +68,8 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
 /// An open connection.
 pub(super) struct Connected {
     pub stream: Box<dyn Stream>,
+    /// The other end of the TCP connection: the server, or the proxy.
+    pub peer: SocketAddr,
     /// Set when requests go to a plain HTTP proxy: they name the whole URI and carry this authorization, if any.
     pub proxied: Option<Option<HeaderValue>>,
 }
@@ -71,7 +79,11 @@ pub struct Connector {
     tls: Option<TlsConnector>,
     proxies: Matcher,
     timeout: Duration,
+    /// Longest time in which a peer may leave bytes unacknowledged.
+    user_timeout: Duration,
     resolved: Mutex<HashMap<(String, u16), Resolved>>,
+    /// Addresses that failed, and until when they come last.
+    avoided: Mutex<HashMap<SocketAddr, Instant>>,
     turn: AtomicUsize,
 }
 
@@ -83,7 +95,13 @@ struct Resolved {
 impl Connector {
     /// - `tls`: needed for `https` origins.
     /// - `timeout`: for resolution, TCP, proxy and TLS together.
-    pub fn new(tls: Option<Arc<rustls::ClientConfig>>, proxy: &Proxy, timeout: Duration) -> Self {
+    /// - `user_timeout`: longest time in which a peer may leave bytes unacknowledged (`TCP_USER_TIMEOUT`).
+    pub fn new(
+        tls: Option<Arc<rustls::ClientConfig>>,
+        proxy: &Proxy,
+        timeout: Duration,
+        user_timeout: Duration,
+    ) -> Self {
         let proxies = match proxy {
             Proxy::Environment => Matcher::from_env(),
             Proxy::Url(url) => Matcher::builder().all(url.clone()).build(),
@@ -93,7 +111,9 @@ impl Connector {
             tls: tls.map(TlsConnector::from),
             proxies,
             timeout,
+            user_timeout,
             resolved: Mutex::default(),
+            avoided: Mutex::default(),
             turn: AtomicUsize::new(0),
         }
     }
@@ -106,42 +126,63 @@ impl Connector {
         }
     }
 
-    async fn connect_unbounded(&self, origin: &Origin, uri: &Uri) -> Result<Connected, Fault> {
-        let Some(proxy) = self.proxies.intercept(uri) else {
-            let tcp = self.tcp(&origin.host, origin.port).await?;
-            return Ok(Connected { stream: self.secure(origin, tcp).await?, proxied: None });
-        };
-        let (host, port) = proxy_address(&proxy)?;
-        let tcp = self.tcp(host, port).await?;
-        if !origin.https {
-            return Ok(Connected { stream: Box::new(tcp), proxied: Some(proxy.basic_auth().cloned()) });
-        }
-        let tunnel = tunnel(tcp, origin, proxy.basic_auth()).await?;
-        Ok(Connected { stream: self.secure(origin, tunnel).await?, proxied: None })
+    /// Takes the others first for a while, where the name has others.
+    pub(super) fn avoid(&self, address: SocketAddr) {
+        lock(&self.avoided).insert(address, Instant::now() + AVOIDED_FOR);
     }
 
-    /// Opens a TCP connection; each call starts with the next address of the name, and goes on with the others.
-    async fn tcp(&self, host: &str, port: u16) -> Result<TcpStream, Fault> {
-        let addresses = self.addresses(host, port).await?;
-        let first = self.turn.fetch_add(1, Ordering::Relaxed);
-        let mut last = None;
-        for i in 0..addresses.len() {
-            let address = addresses[(first.wrapping_add(i)) % addresses.len()];
-            match TcpStream::connect(address).await {
-                Ok(stream) => {
-                    tune(&stream);
-                    return Ok(stream);
-                }
-                Err(cause) => last = Some(format!("cannot connect to {host} ({address}): {cause}")),
-            }
+    async fn connect_unbounded(&self, origin: &Origin, uri: &Uri) -> Result<Connected, Fault> {
+        let Some(proxy) = self.proxies.intercept(uri) else {
+            let (tcp, peer) = self.tcp(&origin.host, origin.port).await?;
+            return Ok(Connected { stream: self.secure(origin, tcp).await?, peer, proxied: None });
+        };
+        let (host, port) = proxy_address(&proxy)?;
+        let (tcp, peer) = self.tcp(host, port).await?;
+        if !origin.https {
+            return Ok(Connected { stream: Box::new(tcp), peer, proxied: Some(proxy.basic_auth().cloned()) });
         }
-        self.resolved.lock().unwrap_or_else(|e| e.into_inner()).remove(&(host.to_owned(), port));
+        let tunnel = tunnel(tcp, origin, proxy.basic_auth()).await?;
+        Ok(Connected { stream: self.secure(origin, tunnel).await?, peer, proxied: None })
+    }
+
+    /// Opens a TCP connection; each call starts with the next address of the name, and goes on with the others. One that
+    /// does not answer gets its share of the time only.
+    async fn tcp(&self, host: &str, port: u16) -> Result<(TcpStream, SocketAddr), Fault> {
+        let addresses = self.in_turn(&self.addresses(host, port).await?);
+        let share = self.timeout / addresses.len().clamp(1, SHARES_MAX) as u32;
+        let mut last = None;
+        for address in addresses {
+            let cause = match tokio::time::timeout(share, TcpStream::connect(address)).await {
+                Ok(Ok(stream)) => {
+                    self.tune(&stream);
+                    return Ok((stream, address));
+                }
+                Ok(Err(cause)) => cause.to_string(),
+                Err(_) => format!("no answer within {share:?}"),
+            };
+            self.avoid(address);
+            last = Some(format!("cannot connect to {host} ({address}): {cause}"));
+        }
+        lock(&self.resolved).remove(&(host.to_owned(), port));
         Err(transport(last.unwrap_or_else(|| format!("{host} has no address"))))
+    }
+
+    /// The addresses in the order in which to try them: another one first in every call, those that failed last.
+    fn in_turn(&self, addresses: &[SocketAddr]) -> Vec<SocketAddr> {
+        let mut order = addresses.to_vec();
+        if !order.is_empty() {
+            order.rotate_left(self.turn.fetch_add(1, Ordering::Relaxed) % addresses.len());
+        }
+        let mut avoided = lock(&self.avoided);
+        let now = Instant::now();
+        avoided.retain(|_, until| now < *until);
+        order.sort_by_key(|address| avoided.contains_key(address));
+        order
     }
 
     async fn addresses(&self, host: &str, port: u16) -> Result<Arc<[SocketAddr]>, Fault> {
         let key = (host.to_owned(), port);
-        if let Some(found) = self.resolved.lock().unwrap_or_else(|e| e.into_inner()).get(&key)
+        if let Some(found) = lock(&self.resolved).get(&key)
             && found.at.elapsed() < ADDRESSES_FRESH
         {
             return Ok(found.addresses.clone());
@@ -150,8 +191,17 @@ impl Connector {
         let addresses: Arc<[SocketAddr]> =
             found.map_err(|cause| transport(format!("cannot resolve {host}: {cause}")))?.collect();
         let entry = Resolved { at: Instant::now(), addresses: addresses.clone() };
-        self.resolved.lock().unwrap_or_else(|e| e.into_inner()).insert(key, entry);
+        lock(&self.resolved).insert(key, entry);
         Ok(addresses)
+    }
+
+    fn tune(&self, stream: &TcpStream) {
+        let keepalive = socket2::TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE / 3).with_retries(3);
+        let socket = socket2::SockRef::from(stream);
+        // None is needed for a transfer to work.
+        let _ = stream.set_nodelay(true);
+        let _ = socket.set_tcp_keepalive(&keepalive);
+        let _ = socket.set_tcp_user_timeout(Some(self.user_timeout));
     }
 
     async fn secure(&self, origin: &Origin, stream: impl Stream + 'static) -> Result<Box<dyn Stream>, Fault> {
@@ -179,11 +229,8 @@ fn tls_fault(origin: &Origin, cause: &std::io::Error) -> Fault {
     }
 }
 
-fn tune(stream: &TcpStream) {
-    let keepalive = socket2::TcpKeepalive::new().with_time(Duration::from_secs(30));
-    // Neither is needed for a transfer to work.
-    let _ = stream.set_nodelay(true);
-    let _ = socket2::SockRef::from(stream).set_tcp_keepalive(&keepalive);
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(|e| e.into_inner())
 }
 
 fn proxy_address(proxy: &Intercept) -> Result<(&str, u16), Fault> {
@@ -223,4 +270,44 @@ async fn tunnel(
 
 pub(super) fn transport(message: String) -> Fault {
     Fault::new(FaultKind::Transport, message)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn connector() -> Connector {
+        let second = Duration::from_secs(1);
+        Connector::new(None, &Proxy::None, second, second)
+    }
+
+    fn address(last: u8) -> SocketAddr {
+        SocketAddr::from(([192, 0, 2, last], 80))
+    }
+
+    #[test]
+    fn addresses_take_turns_and_those_that_failed_come_last() {
+        let connector = connector();
+        let all = [1, 2, 3].map(address);
+        let first: Vec<_> = (0..3).map(|_| connector.in_turn(&all)[0]).collect();
+        assert_eq!(first, all);
+        connector.avoid(address(2));
+        assert!((0..6).all(|_| connector.in_turn(&all)[2] == address(2)));
+        assert_eq!(connector.in_turn(&[address(2)]), [address(2)], "one that has no other is still used");
+    }
+
+    #[tokio::test]
+    async fn a_name_with_a_dead_address_connects_to_the_other_and_keeps_to_it() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let alive = listener.local_addr().unwrap();
+        // Nothing listens there: the whole of 127.0.0.0/8 is this machine.
+        let dead = SocketAddr::from(([127, 0, 0, 9], alive.port()));
+        let connector = connector();
+        let entry = Resolved { at: Instant::now(), addresses: [dead, alive].into() };
+        lock(&connector.resolved).insert(("store".into(), alive.port()), entry);
+        for _ in 0..4 {
+            assert_eq!(connector.tcp("store", alive.port()).await.unwrap().1, alive);
+        }
+        assert!(lock(&connector.avoided).contains_key(&dead));
+    }
 }

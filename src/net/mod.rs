@@ -5,7 +5,9 @@
 //! | `pool.rs` | which connection carries a request, and what becomes of it afterwards |
 //! | `connect.rs` | name resolution, TCP, proxy tunnels |
 //! | `tls.rs` | whom to trust |
-//! | `watch.rs` | whether a connection still moves |
+//! | `watch.rs` | what a connection moves |
+//! | `stage.rs` | where an exchange stands |
+//! | `deadline.rs` | when it is given up |
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
@@ -16,7 +18,9 @@ use http_body_util::combinators::UnsyncBoxBody;
 use crate::model::retry::Fault;
 
 pub mod connect;
+mod deadline;
 pub mod pool;
+pub mod stage;
 pub mod tls;
 mod watch;
 

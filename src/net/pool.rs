@@ -1,9 +1,10 @@
-//! The connection pool: keep-alive across requests, idle ageing, stall detection.
+//! The connection pool: keep-alive across requests, idle ageing, deadlines.
 //!
 //! A connection carries one request at a time and goes back to the pool only after an exchange that ended well: one that
 //! failed, stalled or was answered early is dropped, never reused. HTTP/1.1 over [`hyper::client::conn`].
 
 use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
@@ -17,9 +18,12 @@ use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use tokio::task::AbortHandle;
 
-use super::connect::{Connector, Origin, transport};
+use super::connect::{Connected, Connector, Origin, transport};
+use super::deadline::Deadline;
+use super::stage::{Stage, Staged};
 use super::watch::{Moved, Watched};
 use super::{Body, Transport};
+use crate::model::event::Step;
 use crate::model::retry::{Fault, FaultKind};
 
 /// Connections idle for longer are closed: OSS and the boxes in between forget them after about a minute.
@@ -30,17 +34,21 @@ const ANSWER_BYTES_MAX: usize = 16 << 20;
 /// connection holds one chunk at a time.
 const HYPER_BUFFER_BYTES: usize = 16 << 10;
 
+/// How often in a window an exchange is looked at.
+const LOOKS: u32 = 8;
+
 /// Pooled connections to the hosts of one endpoint.
 pub struct Pool {
     connector: Connector,
-    /// Longest time in which a connection in use may move no byte.
-    stall: Duration,
+    /// Longest time without progress; see [`super::deadline`].
+    window: Duration,
     idle: Mutex<HashMap<Origin, Vec<Connection>>>,
 }
 
 struct Connection {
     sender: http1::SendRequest<Body>,
     moved: Moved,
+    peer: SocketAddr,
     proxied: Option<Option<HeaderValue>>,
     idle_since: Instant,
     driver: AbortHandle,
@@ -54,21 +62,23 @@ impl Drop for Connection {
 }
 
 impl Pool {
-    /// - `stall`: longest time in which a connection in use may move no byte in either direction.
-    pub fn new(connector: Connector, stall: Duration) -> Self {
-        Self { connector, stall, idle: Mutex::default() }
+    /// - `window`: longest time without progress in an exchange.
+    pub fn new(connector: Connector, window: Duration) -> Self {
+        Self { connector, window, idle: Mutex::default() }
     }
 
     async fn exchange(&self, request: Request<Body>) -> Result<Response<Bytes>, Fault> {
         let origin = Origin::of(request.uri())
             .ok_or_else(|| Fault::new(FaultKind::Refused, format!("{} is not an HTTP address", request.uri())))?;
-        let mut request = with_host(request)?;
+        let stage = request.extensions().get::<Stage>().cloned().unwrap_or_default();
+        let mut request = with_host(request)?.map(|body| Staged::new(body, stage.clone()).boxed_unsync());
         loop {
+            stage.set(Step::Connection);
             let (mut connection, fresh) = self.connection(&origin, request.uri()).await?;
             let absolute = request.uri().clone();
             let streams = !request.body().is_end_stream();
             address(&mut request, &connection);
-            match self.converse(&mut connection, request).await {
+            match self.converse(&mut connection, request, &stage).await {
                 Ok(response) => {
                     self.put_back(origin, connection, streams, &response).await;
                     return Ok(response);
@@ -89,8 +99,8 @@ impl Pool {
         if let Some(connection) = self.take_idle(origin) {
             return Ok((connection, false));
         }
-        let connected = self.connector.connect(origin, uri).await?;
-        let (stream, moved) = Watched::new(connected.stream);
+        let Connected { stream, peer, proxied } = self.connector.connect(origin, uri).await?;
+        let (stream, moved) = Watched::new(stream);
         let (sender, driver) = http1::Builder::new()
             .max_buf_size(HYPER_BUFFER_BYTES)
             .handshake(TokioIo::new(stream))
@@ -98,7 +108,7 @@ impl Pool {
             .map_err(|e| transport(format!("HTTP with {}: {e}", origin.host)))?;
         // Its error also reaches the sender.
         let driver = tokio::spawn(driver).abort_handle();
-        Ok((Connection { sender, moved, proxied: connected.proxied, idle_since: Instant::now(), driver }, true))
+        Ok((Connection { sender, moved, peer, proxied, idle_since: Instant::now(), driver }, true))
     }
 
     /// The connection used last is the one most likely to be alive and fast.
@@ -118,14 +128,22 @@ impl Pool {
         self.idle.lock().unwrap_or_else(|e| e.into_inner()).entry(origin).or_default().push(connection);
     }
 
-    async fn converse(&self, connection: &mut Connection, request: Request<Body>) -> Result<Response<Bytes>, Failure> {
-        let moved = connection.moved.clone();
+    async fn converse(
+        &self,
+        connection: &mut Connection,
+        request: Request<Body>,
+        stage: &Stage,
+    ) -> Result<Response<Bytes>, Failure> {
+        let body_bytes = request.body().size_hint().exact().unwrap_or_default();
+        let overdue = overdue(self.window, body_bytes, stage, connection.moved.clone());
+        stage.set(if body_bytes == 0 { Step::Answer } else { Step::Sending });
         let exchange = async {
             let response =
                 connection.sender.try_send_request(request).await.map_err(|mut e| match e.take_message() {
                     Some(request) => Failure::NotSent(Box::new(request)),
                     None => Failure::Broken(transport(chain(e.error()))),
                 })?;
+            stage.set(Step::Receiving);
             let (head, body) = response.into_parts();
             let body = Limited::new(body, ANSWER_BYTES_MAX).collect().await;
             let body = body.map_err(|e| Failure::Broken(transport(format!("the answer broke off: {}", chain(&*e)))))?;
@@ -133,8 +151,9 @@ impl Pool {
         };
         tokio::select! {
             result = exchange => result,
-            () = stalled(moved, self.stall) => {
-                Err(Failure::Broken(transport(format!("nothing moved on the connection for {:?}", self.stall))))
+            why = overdue => {
+                self.connector.avoid(connection.peer);
+                Err(Failure::Broken(transport(format!("gave up on {}: {why}", connection.peer))))
             }
         }
     }
@@ -152,16 +171,15 @@ impl Transport for Pool {
     }
 }
 
-/// Returns once `moved` stands still for a whole `window`.
-async fn stalled(moved: Moved, window: Duration) {
-    let mut before = moved.bytes();
+/// Ends when the exchange has to, and says why.
+async fn overdue(window: Duration, body_bytes: u64, stage: &Stage, moved: Moved) -> String {
+    let mut deadline = Deadline::new(window, body_bytes, tokio::time::Instant::now(), moved.traffic());
     loop {
-        tokio::time::sleep(window).await;
-        let now = moved.bytes();
-        if now == before {
-            return;
+        tokio::time::sleep(window / LOOKS).await;
+        let (now, step) = (tokio::time::Instant::now(), stage.now().step);
+        if let Some(why) = deadline.overdue(now, step, moved.traffic()) {
+            return why;
         }
-        before = now;
     }
 }
 

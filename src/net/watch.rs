@@ -8,17 +8,26 @@ use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// How many bytes a connection has moved in both directions.
+/// Bytes that a connection has moved.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Traffic {
+    pub written: u64,
+    pub read: u64,
+}
+
+/// What a connection moves, seen from outside.
 #[derive(Clone, Default)]
-pub(super) struct Moved(Arc<AtomicU64>);
+pub(super) struct Moved(Arc<Counts>);
+
+#[derive(Default)]
+struct Counts {
+    written: AtomicU64,
+    read: AtomicU64,
+}
 
 impl Moved {
-    pub fn bytes(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
-    }
-
-    fn add(&self, bytes: usize) {
-        self.0.fetch_add(bytes as u64, Ordering::Relaxed);
+    pub fn traffic(&self) -> Traffic {
+        Traffic { written: self.0.written.load(Ordering::Relaxed), read: self.0.read.load(Ordering::Relaxed) }
     }
 }
 
@@ -34,9 +43,9 @@ impl<S> Watched<S> {
         (Self { stream, moved: moved.clone() }, moved)
     }
 
-    fn count(&self, result: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+    fn count_written(&self, result: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
         if let Poll::Ready(Ok(bytes)) = result {
-            self.moved.add(bytes);
+            self.moved.0.written.fetch_add(bytes as u64, Ordering::Relaxed);
         }
         result
     }
@@ -46,7 +55,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
         let result = Pin::new(&mut self.stream).poll_read(cx, buf);
-        self.moved.add(buf.filled().len() - before);
+        self.moved.0.read.fetch_add((buf.filled().len() - before) as u64, Ordering::Relaxed);
         result
     }
 }
@@ -54,7 +63,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
 impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let result = Pin::new(&mut self.stream).poll_write(cx, buf);
-        self.count(result)
+        self.count_written(result)
     }
 
     fn poll_write_vectored(
@@ -63,7 +72,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let result = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
-        self.count(result)
+        self.count_written(result)
     }
 
     fn is_write_vectored(&self) -> bool {

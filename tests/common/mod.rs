@@ -127,6 +127,10 @@ pub fn put(file: &Path, endpoint: &str, options: &[&str]) -> Command {
         .args(["oss://demo/object", "--endpoint", endpoint, "--region", "cn-hangzhou", "--json"])
         .args(options)
         .stdin(Stdio::null());
+    if !options.contains(&"--attempts") {
+        // Runs that are to fail need not be as patient as the default.
+        command.args(["--attempts", "5"]);
+    }
     command
 }
 

@@ -102,7 +102,9 @@ impl Injection {
             Fault::HugeHeaders { bytes } => add_headers(&mut response, *bytes),
             Fault::Clock { .. } => {
                 let date = httpdate::fmt_http_date(self.clock(SystemTime::now()));
-                response.headers_mut().extend(HeaderValue::try_from(date).ok().map(|date| (DATE, date)));
+                if let Ok(date) = HeaderValue::try_from(date) {
+                    response.headers_mut().insert(DATE, date);
+                }
             }
             Fault::ErrorIn200 { code, done: true } if response.status().is_success() => {
                 let document = errors::document(code, "Injected after it was done.", "", "", &[], "0000-00000000");

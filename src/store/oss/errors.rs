@@ -41,7 +41,7 @@ impl Document {
             message += &format!("; {hint}");
         }
         let request_id = said(self.request_id);
-        Fault { code, ec, request_id, ..Fault::new(kind, message) }
+        Fault { code: code.map(Into::into), ec: ec.map(Into::into), request_id, ..Fault::new(kind, message) }
     }
 }
 
@@ -61,7 +61,8 @@ pub fn fault(response: &Response<Bytes>) -> Fault {
         ec: document.ec.or_else(|| header("x-oss-ec").map(str::to_owned)),
         ..document
     };
-    let mut fault = Fault { status: Some(status.as_u16()), wait: wait(response), ..document.fault(status) };
+    let date = header("date").and_then(|text| httpdate::parse_http_date(text).ok());
+    let mut fault = Fault { status: Some(status.as_u16()), wait: wait(response), date, ..document.fault(status) };
     if status.is_redirection() {
         fault.message += "; redirects are not followed: use the endpoint of the bucket's region";
         if let Some(host) = header("location").and_then(host_of_url) {

@@ -1,0 +1,98 @@
+//! How the endpoint is, as all exchanges with it have seen it: its clock, its pace, and how much may be tried again.
+
+use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
+use std::sync::{Mutex, MutexGuard};
+use std::time::{Duration, SystemTime};
+
+use tokio::time::Instant;
+
+use crate::model::pace::Pace;
+use crate::model::retry::{Fault, FaultKind, RetryBudget};
+
+/// A clock that is off by less is right: requests are signed to the second and may be minutes old.
+const CLOCK_TOLERANCE_MS: i64 = 60_000;
+
+pub(crate) struct Endpoint {
+    origin: Instant,
+    pace: Mutex<Pace>,
+    budget: Mutex<RetryBudget>,
+    /// How far the store's clock is ahead of ours.
+    clock_ahead_ms: AtomicI64,
+}
+
+impl Default for Endpoint {
+    fn default() -> Self {
+        Self {
+            origin: Instant::now(),
+            pace: Mutex::default(),
+            budget: Mutex::new(RetryBudget::new(Duration::ZERO)),
+            clock_ahead_ms: AtomicI64::new(0),
+        }
+    }
+}
+
+impl Endpoint {
+    /// Waits until one more request may be sent.
+    pub async fn turn(&self) {
+        let wait = lock(&self.pace).turn(self.origin.elapsed());
+        if !wait.is_zero() {
+            tokio::time::sleep(wait).await;
+        }
+    }
+
+    /// Takes in how a request ended.
+    pub fn learn<T>(&self, outcome: &Result<T, Fault>) {
+        match outcome {
+            Ok(_) => {
+                lock(&self.pace).succeeded(self.origin.elapsed());
+                lock(&self.budget).succeeded();
+            }
+            Err(fault) if fault.kind == FaultKind::Throttled => lock(&self.pace).throttled(self.origin.elapsed()),
+            Err(_) => {}
+        }
+    }
+
+    /// How long one more retry has to wait, whatever its own delay.
+    pub fn retry_wait(&self) -> Duration {
+        lock(&self.budget).take(self.origin.elapsed())
+    }
+
+    /// What time it is at the store, as far as we know.
+    pub fn time(&self) -> SystemTime {
+        let ahead = self.clock_ahead_ms.load(Relaxed);
+        let by = Duration::from_millis(ahead.unsigned_abs());
+        let now = SystemTime::now();
+        let shifted = if ahead < 0 { now.checked_sub(by) } else { now.checked_add(by) };
+        shifted.unwrap_or(now)
+    }
+
+    /// Sets our idea of the store's clock. Gives by how many seconds it is ahead of this machine's, unless that was known.
+    pub fn set_clock(&self, date: SystemTime) -> Option<i64> {
+        let ahead = match date.duration_since(SystemTime::now()) {
+            Ok(ahead) => i64::try_from(ahead.as_millis()).ok()?,
+            Err(behind) => -i64::try_from(behind.duration().as_millis()).ok()?,
+        };
+        let before = self.clock_ahead_ms.swap(ahead, Relaxed);
+        (before.abs_diff(ahead) > CLOCK_TOLERANCE_MS as u64).then_some(ahead / 1000)
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(|e| e.into_inner())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_clock_of_the_store_is_told_once_and_kept() {
+        let endpoint = Endpoint::default();
+        let hours = Duration::from_secs(3 * 3600);
+        assert!(endpoint.set_clock(SystemTime::now() + hours).is_some_and(|s| (10_798..=10_800).contains(&s)));
+        assert_eq!(endpoint.set_clock(SystemTime::now() + hours), None);
+        assert!(endpoint.time() > SystemTime::now() + hours - Duration::from_secs(60));
+        assert!(endpoint.set_clock(SystemTime::now() - hours).is_some());
+        assert!(endpoint.time() < SystemTime::now() - hours + Duration::from_secs(60));
+    }
+}
