@@ -110,7 +110,7 @@ impl Source for MmapSource {
     fn check(&self) -> Result<(), SourceError> {
         let kept = self.kept.lock().unwrap_or_else(|e| e.into_inner());
         let torn = self.torn.load(Ordering::Acquire) || kept.iter().any(|window| window.guard.is_torn());
-        if torn { Err(self.file.changed("it was truncated")) } else { Ok(()) }
+        if torn { Err(self.file.missing_page(0)) } else { Ok(()) }
     }
 }
 
@@ -174,7 +174,7 @@ impl Slice {
             // Linux before 5.14 does not know the advice; the handler alone guards then.
             Err(cause) if cause.raw_os_error() == Some(libc::EINVAL) => Ok(Bytes::from_owner(self)),
             Err(cause) if cause.raw_os_error() == Some(libc::EFAULT) => {
-                Err(file.changed("it was truncated, or the disk cannot read it"))
+                Err(file.missing_page(self.window.at + self.range.start as u64))
             }
             Err(cause) => Err(file.unreadable(self.window.at + self.range.start as u64, cause)),
         }
