@@ -12,6 +12,7 @@
 //! | `part_done` | `part`, `bytes`, `crc64` (decimal text), `attempts` (0: it was in the store already), `verified` |
 //! | `retrying` | `operation`, `part`, `attempt`, `delay_ms`, `fault` |
 //! | `completing` | `parts` |
+//! | `rereading` | `bytes` |
 //! | `warning` | `message` |
 //! | `done` | see [`DONE_FIELDS`]; the last line of a good run |
 //! | `error` | `exit`, `message`, `hint`; the last line of any other |
@@ -140,6 +141,7 @@ pub fn notice(event: &Event, verbose: bool) -> Option<String> {
             format!("going on: {parts} parts, {} are in the store already", BinaryBytes(*bytes))
         }
         Event::StartedOver { reason } => format!("starting over: {reason}"),
+        Event::Rereading { .. } => "stored; reading the file once more".to_owned(),
         Event::Warning { message } => format!("warning: {message}"),
         Event::Retrying { operation, part, attempt, delay_ms, fault } if verbose => {
             let part = part.map(|part| format!(" of part {part}")).unwrap_or_default();
@@ -207,6 +209,7 @@ mod tests {
             parallel: 8,
             reader: ReaderKind::Mmap,
             upload_id: None,
+            parts: Vec::new(),
             elapsed: std::time::Duration::from_secs(2),
         }
     }

@@ -4,5 +4,6 @@ pub mod crc64;
 pub mod event;
 pub mod object;
 pub mod part;
+pub mod receipt;
 pub mod retry;
 pub mod settings;
