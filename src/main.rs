@@ -26,7 +26,9 @@ fn run(typed: &Cli) -> Result<(), Failure> {
     match &typed.command {
         Command::Put(put) => cli::put::run(put, typed.quiet, typed.verbose),
         Command::Stat { url, connect, json } => cli::stat::run(url, connect, *json),
-        Command::Verify { file, url, connect } => cli::verify::run(file, url, connect, typed.quiet),
+        Command::Verify { file, url, receipt, connect } => {
+            cli::verify::run(file, url.as_ref(), receipt.as_deref(), connect, typed.quiet)
+        }
         Command::Checkpoint(Checkpoint::Show { path, json }) => cli::checkpoint::show(path, *json),
         Command::Uploads(Uploads::List { url, connect, json }) => cli::uploads::list(url, connect, *json),
         Command::Uploads(Uploads::Abort { url, connect, upload_id, older_than }) => {

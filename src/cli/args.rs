@@ -52,14 +52,19 @@ pub enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// Compare the CRC64 of a file with the object's; nothing is downloaded
+    /// Compare the CRC64 of a file with the object's, or with a receipt; nothing is downloaded
     ///
-    /// Ends with 0 if they are equal, 6 if they differ, 5 if the store names no checksum for the object.
+    /// Ends with 0 if they are equal, 6 if they differ, 5 if the store names no checksum for the object. With --receipt
+    /// and no URL nothing is asked of any store.
     Verify {
         /// The file to compare
         file: PathBuf,
         /// oss://BUCKET/KEY; a KEY that is empty or ends in / gets the file's name appended
-        url: ObjectUrl,
+        #[arg(required_unless_present = "receipt")]
+        url: Option<ObjectUrl>,
+        /// Receipt that haul put wrote: names the first part that differs
+        #[arg(long, value_name = "PATH")]
+        receipt: Option<PathBuf>,
         #[command(flatten)]
         connect: Connect,
     },
@@ -195,6 +200,12 @@ pub enum ProgressWhen {
     Never,
 }
 
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum IfChanged {
+    Fail,
+    Restart,
+}
+
 #[derive(Debug, Args)]
 pub struct Put {
     /// The file to upload
@@ -212,6 +223,15 @@ pub struct Put {
     /// How the file is read
     #[arg(long, value_enum, default_value = "auto")]
     pub reader: Reader,
+    /// When the file changes while it is read: fail with exit code 3, or restart, up to 5 times
+    #[arg(long, value_enum, value_name = "WHAT", default_value = "fail")]
+    pub if_changed: IfChanged,
+    /// When the object is stored, read the file once more, from the disk, and compare
+    #[arg(long)]
+    pub verify_reread: bool,
+    /// When all is done, write a receipt (JSON) with the checksum of every part; see haul verify --receipt
+    #[arg(long, value_name = "PATH")]
+    pub receipt: Option<PathBuf>,
     /// Checkpoint file; else FILE.cp
     #[arg(long, value_name = "PATH", group = "place")]
     pub checkpoint: Option<PathBuf>,

@@ -37,6 +37,8 @@ impl From<Error> for Failure {
     fn from(error: Error) -> Self {
         let code = code(&error);
         let hint = match error.fault_kind() {
+            _ if matches!(error, Error::Receipt { .. }) => Some("choose another place for the receipt"),
+            _ if suspects(&error).is_some() => suspects(&error),
             _ if is_about_the_reader(&error) => Some("choose another --reader, or leave the choice to haul: auto"),
             Some(FaultKind::ClockSkew) => Some("set the clock of this machine right, then run the same command again"),
             Some(FaultKind::Untrusted) => Some("if the server is yours, name its authority with --ca-cert FILE"),
@@ -51,6 +53,32 @@ fn is_about_the_reader(error: &Error) -> bool {
     matches!(error, Error::Source(SourceError::Reader { .. }))
 }
 
+/// What to suspect where bytes are not what they were: whatever lies between the two places that were compared.
+fn suspects(error: &Error) -> Option<&'static str> {
+    Some(match error {
+        Error::PartCorrupted { .. } => {
+            "suspect what is between this process and the store: memory, network card, network; a checkpoint is kept: \
+             test the memory, or go on from another machine"
+        }
+        Error::PutCorrupted { .. } => {
+            "suspect what is between this process and the store: memory, network card, network; the object is not to be \
+             trusted: upload it again, or from another machine"
+        }
+        Error::ObjectCorrupted { parts_unverified: 0, .. } => {
+            "suspect the store, which joined good parts to a wrong object: do not trust the object, tell the provider, \
+             and run the same command again"
+        }
+        Error::ObjectCorrupted { .. } => {
+            "suspect memory, network and store: do not trust the object, and run the same command again"
+        }
+        Error::RereadDiffers { .. } => {
+            "suspect the disk, its cable and the memory: the object is stored, but which of the two is right is not \
+             known; read the file again with haul verify, and upload it again if it is right"
+        }
+        _ => return None,
+    })
+}
+
 fn code(error: &Error) -> u8 {
     match error {
         Error::Settings(_) | Error::Name(_) | Error::Tls(_) => USAGE,
@@ -59,7 +87,8 @@ fn code(error: &Error) -> u8 {
         Error::Source(_) => SOURCE,
         Error::Checkpoint(_) => CHECKPOINT,
         Error::Exchange { fault, .. } => fault_code(fault.kind),
-        Error::PartCorrupted { .. } | Error::ObjectCorrupted { .. } => INTEGRITY,
+        Error::Receipt { .. } => CHECKPOINT,
+        _ if suspects(error).is_some() => INTEGRITY,
         Error::Cancelled => INTERRUPTED,
         _ => OTHER,
     }
@@ -101,7 +130,7 @@ mod tests {
 
     use haul::checkpoint::CheckpointError;
     use haul::model::object::NameError;
-    use haul::model::part::PlanError;
+    use haul::model::part::{PartNumber, PlanError};
     use haul::model::retry::Fault;
     use haul::net::tls::TlsError;
     use haul::source::SourceError;
@@ -139,7 +168,11 @@ mod tests {
             (Error::Plan(PlanError::TooLarge { object_bytes: 2, max: 1 }), 5),
             (Error::Source(source), 3),
             (Error::Checkpoint(CheckpointError::Busy { path: PathBuf::new(), pid: None }), 8),
-            (Error::ObjectCorrupted { sent: 1, received: 2 }, 6),
+            (Error::PartCorrupted { part: PartNumber::new(1).unwrap(), sent: 1, received: 2 }, 6),
+            (Error::PutCorrupted { sent: 1, received: 2 }, 6),
+            (Error::ObjectCorrupted { sent: 1, received: 2, parts_unverified: 0 }, 6),
+            (Error::RereadDiffers { part: None, sent: 1, reread: 2 }, 6),
+            (Error::Receipt { path: PathBuf::new(), cause: std::io::Error::other("x") }, 8),
             (Error::Cancelled, 130),
             (Error::System { what: "start a thread", cause: std::io::Error::other("x") }, 1),
         ] {

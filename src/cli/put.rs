@@ -6,10 +6,10 @@ use haul::client::{Transfer, Uploaded};
 use haul::error::Error;
 use haul::model::event::Event;
 use haul::model::object::ObjectUrl;
-use haul::model::settings::{CheckpointAt, ObjectOptions, ReaderKind, UploadRequest};
+use haul::model::settings::{CheckpointAt, IfChanged, ObjectOptions, ReaderKind, UploadRequest};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use super::args::{Put, Reader};
+use super::args::{self, Put, Reader};
 use super::connect::{connect, runtime};
 use super::exit::{Failure, INTERRUPTED};
 use super::progress::Bar;
@@ -77,6 +77,12 @@ fn request(put: &Put) -> Result<UploadRequest, Failure> {
         (None, Some(dir)) => CheckpointAt::Directory(dir.clone()),
         (None, None) => CheckpointAt::BesideFile,
     };
+    request.if_changed = match put.if_changed {
+        args::IfChanged::Fail => IfChanged::Fail,
+        args::IfChanged::Restart => IfChanged::Restart,
+    };
+    request.verify_reread = put.verify_reread;
+    request.receipt = put.receipt.clone();
     Ok(request)
 }
 

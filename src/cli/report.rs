@@ -13,6 +13,7 @@
 //! | `retrying` | `operation`, `part`, `attempt`, `delay_ms`, `fault` |
 //! | `hedged` | `part`, `after_ms`: it took much longer than others and is sent once more on another connection |
 //! | `completing` | `parts` |
+//! | `rereading` | `bytes` |
 //! | `warning` | `message` |
 //! | `done` | see [`DONE_FIELDS`]; the last line of a good run |
 //! | `error` | `exit`, `message`, `hint`; the last line of any other |
@@ -141,6 +142,7 @@ pub fn notice(event: &Event, verbose: bool) -> Option<String> {
             format!("going on: {parts} parts, {} are in the store already", BinaryBytes(*bytes))
         }
         Event::StartedOver { reason } => format!("starting over: {reason}"),
+        Event::Rereading { .. } => "stored; reading the file once more".to_owned(),
         Event::Warning { message } => format!("warning: {message}"),
         Event::Hedged { part, after_ms } if verbose => {
             format!("part {part} is slow: after {after_ms} ms it is sent on another connection too")
@@ -221,6 +223,7 @@ mod tests {
             parallel: 8,
             reader: ReaderKind::Mmap,
             upload_id: None,
+            parts: Vec::new(),
             elapsed: std::time::Duration::from_secs(2),
         }
     }

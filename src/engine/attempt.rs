@@ -65,6 +65,7 @@ impl Upload<'_> {
         let sent = send_range(exchange, self.transfer, self.source, &operation, part.offset, part.bytes);
         let (reply, crc64) = sent.await?;
         let verified = compare(crc64, reply.crc64).inspect_err(|_| take_back(self.transfer, part.bytes))?;
+        self.transfer.confirmed_by(part.number, reply.request_id);
         Ok(Confirmed { part: StoredPart { bytes: part.bytes, etag: reply.etag, crc64 }, verified })
     }
 }

@@ -8,6 +8,7 @@
 //! | `worker.rs` | taking parts from the queue until none is left or one cannot be sent |
 //! | `attempt.rs` | one try of one part |
 //! | `body.rs` | a range of the file as a request body, checksummed as it passes |
+//! | `receipt.rs` | after the object is stored: reading the file again, the receipt |
 //! | `exchange.rs` | one operation, tried again as the policy allows |
 //! | `endpoint.rs` | how the endpoint is: its clock, its pace, what may be tried again |
 //! | `transfer.rs` | what a running transfer shares: progress, events, cancellation |
@@ -25,6 +26,7 @@ mod body;
 mod endpoint;
 mod exchange;
 mod prepare;
+mod receipt;
 mod resume;
 pub(crate) mod transfer;
 mod upload;

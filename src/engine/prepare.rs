@@ -6,11 +6,13 @@ use std::sync::Arc;
 use sha2::{Digest, Sha256};
 
 use super::Engine;
+use super::receipt::check_place;
 use crate::error::Error;
 use crate::model::event::Event;
 use crate::model::part::PartPlan;
 use crate::model::settings::{CheckpointAt, PartSize, ReaderKind, UploadRequest};
 use crate::source::file::SourceFile;
+use crate::source::watched::Watched;
 use crate::source::{self, Chosen};
 
 /// An upload that could start now.
@@ -29,6 +31,7 @@ pub(super) struct Prepared {
 pub(super) fn prepare(engine: &Engine, request: &UploadRequest) -> Result<Prepared, Error> {
     check(engine, request)?;
     let file = Arc::new(SourceFile::open(&request.file)?);
+    request.receipt.as_deref().map_or(Ok(()), check_place)?;
     let limits = engine.store.limits();
     let wanted_bytes = match request.part_size {
         PartSize::Auto => PartPlan::auto_part_bytes(file.bytes()),
@@ -46,7 +49,8 @@ pub(super) fn prepare(engine: &Engine, request: &UploadRequest) -> Result<Prepar
     };
     let single = file.bytes() < wanted_bytes && file.bytes() <= limits.put_bytes_max;
     let plan = if single { None } else { Some(PartPlan::new(file.bytes(), wanted_bytes, limits)?) };
-    let chosen = source::choose(request.reader, &file, &engine.buffers)?;
+    let Chosen { source, kind, reason } = source::choose(request.reader, &file, &engine.buffers)?;
+    let chosen = Chosen { source: Arc::new(Watched::new(source, file.clone())), kind, reason };
     Ok(Prepared {
         chosen,
         part_bytes: plan.map_or(wanted_bytes, |p| p.part_bytes()),
@@ -98,26 +102,33 @@ fn checkpoint_path(engine: &Engine, request: &UploadRequest, file: &Path) -> Opt
     match &request.checkpoint {
         CheckpointAt::Off => None,
         CheckpointAt::Path(path) => Some(path.clone()),
+        // The log and its lock are named by text, so a name that is none is told from others by the hash.
+        CheckpointAt::BesideFile if file.file_name().is_some_and(|name| name.to_str().is_none()) => {
+            Some(file.with_file_name(hashed_name(engine, request, file)))
+        }
         CheckpointAt::BesideFile => {
             let mut path = file.as_os_str().to_owned();
             path.push(".cp");
             Some(path.into())
         }
-        CheckpointAt::Directory(directory) => {
-            let absolute = std::path::absolute(file).unwrap_or_else(|_| file.to_owned());
-            let mut hash = Sha256::new();
-            for text in [
-                absolute.as_os_str().as_encoded_bytes(),
-                engine.endpoint_name.as_bytes(),
-                request.bucket.as_str().as_bytes(),
-                request.key.as_str().as_bytes(),
-            ] {
-                hash.update(text);
-                hash.update([0]);
-            }
-            let short: String = hash.finalize().iter().take(8).map(|b| format!("{b:02x}")).collect();
-            let name = file.file_name().unwrap_or_default().to_string_lossy();
-            Some(directory.join(format!("{name}.{short}.cp")))
-        }
+        CheckpointAt::Directory(directory) => Some(directory.join(hashed_name(engine, request, file))),
     }
+}
+
+/// A name for a checkpoint, made of the file's name and a hash of file and destination.
+fn hashed_name(engine: &Engine, request: &UploadRequest, file: &Path) -> String {
+    let absolute = std::path::absolute(file).unwrap_or_else(|_| file.to_owned());
+    let mut hash = Sha256::new();
+    for text in [
+        absolute.as_os_str().as_encoded_bytes(),
+        engine.endpoint_name.as_bytes(),
+        request.bucket.as_str().as_bytes(),
+        request.key.as_str().as_bytes(),
+    ] {
+        hash.update(text);
+        hash.update([0]);
+    }
+    let short: String = hash.finalize().iter().take(8).map(|b| format!("{b:02x}")).collect();
+    let name = file.file_name().unwrap_or_default().to_string_lossy();
+    format!("{name}.{short}.cp")
 }

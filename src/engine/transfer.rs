@@ -37,6 +37,16 @@ impl Counters {
         }
     }
 
+    /// Back to nothing: another state of the file is sent.
+    pub fn reset(&self) {
+        for count in [&self.bytes_total, &self.bytes_sent, &self.bytes_confirmed] {
+            count.store(0, Relaxed);
+        }
+        for count in [&self.parts_total, &self.parts_done, &self.parts_resumed, &self.parts_unverified] {
+            count.store(0, Relaxed);
+        }
+    }
+
     /// A part that an earlier run left in the store.
     pub fn resumed(&self, bytes: u64) {
         self.bytes_sent.fetch_add(bytes, Relaxed);
@@ -113,6 +123,8 @@ impl Drop for InFlight {
 pub(crate) struct Transfer {
     pub counters: Arc<Counters>,
     pub activities: Arc<Activities>,
+    /// Ids of the requests by which this run sent its parts, where the answers named one.
+    confirmed_by: Mutex<BTreeMap<PartNumber, Option<String>>>,
     observer: Box<dyn Observer>,
     cancelled: watch::Receiver<bool>,
 }
@@ -124,7 +136,17 @@ impl Transfer {
     /// A transfer, and what cancels it when `true` is sent.
     pub fn new(observer: Box<dyn Observer>) -> (Arc<Self>, Cancel) {
         let (cancel, cancelled) = watch::channel(false);
-        (Arc::new(Self { counters: Arc::default(), activities: Arc::default(), observer, cancelled }), cancel)
+        let activities = Arc::default();
+        (
+            Arc::new(Self {
+                counters: Arc::default(),
+                activities,
+                confirmed_by: Mutex::default(),
+                observer,
+                cancelled,
+            }),
+            cancel,
+        )
     }
 
     /// Notes that an exchange goes into its `attempt`th try; `stage` is where it stands.
@@ -141,9 +163,24 @@ impl Transfer {
         InFlight { activities: self.activities.clone(), id }
     }
 
+    /// Notes that this run sent a part, and by which request.
+    pub fn confirmed_by(&self, part: PartNumber, request_id: Option<String>) {
+        self.confirmed_by.lock().unwrap_or_else(|e| e.into_inner()).insert(part, request_id);
+    }
+
+    /// The parts that this run has sent and by which requests; they are forgotten.
+    pub fn take_confirmed_by(&self) -> BTreeMap<PartNumber, Option<String>> {
+        std::mem::take(&mut *self.confirmed_by.lock().unwrap_or_else(|e| e.into_inner()))
+    }
+
     pub fn tell(&self, event: Event) {
         tracing::debug!(?event);
         self.observer.event(&event);
+    }
+
+    /// Whether somebody asked for the end, or nobody waits for the result any more.
+    pub fn is_cancelled(&self) -> bool {
+        self.cancelled.has_changed().is_err() || *self.cancelled.borrow()
     }
 
     /// Runs `work` unless and until the transfer is cancelled.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use http::HeaderMap;
 
@@ -10,6 +10,7 @@ use super::Engine;
 use super::attempt::{Failure, Upload, compare, read_crc64, send_range};
 use super::exchange::Exchange;
 use super::prepare::{Prepared, prepare};
+use super::receipt;
 use super::resume::{Inventory, abort_abandoned, take_stock};
 use super::transfer::Transfer;
 use super::worker::send_missing;
@@ -19,8 +20,10 @@ use crate::model::crc64::combine_all;
 use crate::model::event::Event;
 use crate::model::object::{ETag, UploadId};
 use crate::model::part::{PartNumber, PartPlan};
+use crate::model::receipt::PartReceipt;
 use crate::model::retry::{Fault, FaultKind};
-use crate::model::settings::{ReaderKind, UploadRequest};
+use crate::model::settings::{IfChanged, ReaderKind, UploadRequest};
+use crate::source::SourceError;
 use crate::store::Operation;
 use crate::store::operations::ObjectStored;
 use crate::store::operations::abort::Abort;
@@ -30,6 +33,8 @@ use crate::store::operations::initiate::Initiate;
 use crate::store::operations::list_parts::ListParts;
 use crate::store::operations::put::Put;
 
+/// How often an upload is begun again because the file changed. A file that somebody keeps writing to must end it.
+const RESTARTS_MAX: u32 = 5;
 /// Longest time that cleaning up after a failure may take.
 const ABORT_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -59,6 +64,8 @@ pub struct Uploaded {
     pub parallel: u32,
     pub reader: ReaderKind,
     pub upload_id: Option<UploadId>,
+    /// In the order of the file; empty for a single PUT.
+    pub parts: Vec<PartReceipt>,
     pub elapsed: Duration,
 }
 
@@ -71,13 +78,37 @@ pub(super) struct Job<'a> {
     begun: Instant,
 }
 
-/// Uploads a file: in one PUT if it is smaller than a part, else in parts, going on where a checkpoint says.
+/// Uploads a file: in one PUT if it is smaller than a part, else in parts, going on where a checkpoint says. Starts over
+/// when the file changes, if that is wanted.
 pub(crate) async fn upload(
     engine: &Arc<Engine>,
     transfer: &Arc<Transfer>,
     request: UploadRequest,
 ) -> Result<Uploaded, Error> {
-    let begun = Instant::now();
+    let begun = (Instant::now(), SystemTime::now());
+    let mut restarts = 0;
+    loop {
+        let changed = match upload_one_state(engine, transfer, &request, begun).await {
+            Err(Error::Source(changed @ SourceError::Changed { .. })) => changed,
+            result => return result,
+        };
+        if request.if_changed == IfChanged::Fail || restarts == RESTARTS_MAX {
+            return Err(changed.into());
+        }
+        restarts += 1;
+        transfer.counters.reset();
+        transfer.take_confirmed_by();
+        transfer.tell(Event::StartedOver { reason: format!("{changed} (time {restarts} of {RESTARTS_MAX})") });
+    }
+}
+
+/// Uploads the file as it is now, and no other state of it.
+async fn upload_one_state(
+    engine: &Arc<Engine>,
+    transfer: &Arc<Transfer>,
+    request: &UploadRequest,
+    (begun, begun_at): (Instant, SystemTime),
+) -> Result<Uploaded, Error> {
     let prepared = blocking({
         let (engine, request) = (engine.clone(), request.clone());
         move || prepare(&engine, &request)
@@ -85,12 +116,27 @@ pub(crate) async fn upload(
     .await?;
     transfer.counters.bytes_total.store(prepared.file.bytes(), Relaxed);
     transfer.counters.parts_total.store(prepared.plan.map_or(0, |p| p.count()), Relaxed);
-    transfer.tell(prepared.event(engine, &request));
-    let job = Job { engine, transfer, request: &request, prepared: &prepared, begun };
-    match &prepared.plan {
+    transfer.tell(prepared.event(engine, request));
+    let job = Job { engine, transfer, request, prepared: &prepared, begun };
+    let uploaded = match &prepared.plan {
         None => job.put().await,
         Some(plan) => job.multipart(plan).await,
-    }
+    }?;
+    // The reader ends here: pages that it has mapped could not be dropped from the page cache.
+    let file = prepared.file;
+    drop(prepared.chosen);
+    let (engine, transfer, request) = (engine.clone(), transfer.clone(), request.clone());
+    blocking(move || {
+        if request.verify_reread {
+            transfer.tell(Event::Rereading { bytes: uploaded.bytes });
+            receipt::reread(&transfer, &file, &uploaded)?;
+        }
+        if let Some(path) = &request.receipt {
+            receipt::write(path, &receipt::receipt(&engine, &request, &file, &uploaded, begun_at))?;
+        }
+        Ok(Uploaded { elapsed: begun.elapsed(), ..uploaded })
+    })
+    .await
 }
 
 /// Runs what waits for the disk on a thread that may wait.
@@ -110,7 +156,7 @@ impl Job<'_> {
         let journal = if stale { Some(self.open_journal().await?) } else { None };
         let (stored, crc64) = self.transfer.unless_cancelled(self.put_object()).await??;
         self.prepared.file.check_unchanged()?;
-        let verified = verify_object(crc64, &stored)?;
+        let verified = stored.crc64.is_some();
         self.transfer.counters.bytes_confirmed.store(self.prepared.file.bytes(), Relaxed);
         if let Some((journal, _)) = journal {
             journal.remove().await?;
@@ -135,7 +181,7 @@ impl Job<'_> {
                 Err(failure) => failure,
             };
             let corrupted = match failure {
-                Failure::Corrupted { sent, received } => Some(Error::ObjectCorrupted { sent, received }),
+                Failure::Corrupted { sent, received } => Some(Error::PutCorrupted { sent, received }),
                 _ => None,
             };
             let fault = failure.into_fault()?;
@@ -257,7 +303,8 @@ impl Job<'_> {
         for part in checkpoint.parts.values() {
             self.transfer.counters.resumed(part.bytes);
         }
-        Ok(Some(self.uploaded(stored, crc64, true, Some(upload_id.clone()))))
+        let parts: Vec<_> = checkpoint.parts.iter().map(|(number, part)| (*number, part.clone())).collect();
+        Ok(Some(self.uploaded(stored, crc64, true, Some((upload_id, &parts)))))
     }
 
     async fn initiate(&self) -> Result<UploadId, Error> {
@@ -294,8 +341,8 @@ impl Job<'_> {
         self.transfer.tell(Event::Completing { parts: plan.count() });
         let complete = self.complete(plan, upload_id, &parts, crc64);
         let stored = self.transfer.unless_cancelled(complete).await??;
-        let verified = verify_object(crc64, &stored)?;
-        Ok(self.uploaded(stored, crc64, verified, Some(upload_id.clone())))
+        let verified = verify_object(crc64, &stored, self.transfer.counters.parts_unverified.load(Relaxed))?;
+        Ok(self.uploaded(stored, crc64, verified, Some((upload_id, &parts))))
     }
 
     /// Merges the parts. After a fault that leaves it open whether the store did, the store is asked before the next try.
@@ -366,7 +413,7 @@ impl Job<'_> {
         stored: ObjectStored,
         crc64: u64,
         crc64_verified: bool,
-        upload_id: Option<UploadId>,
+        multipart: Option<(&UploadId, &[(PartNumber, StoredPart)])>,
     ) -> Uploaded {
         let counters = &self.transfer.counters;
         Uploaded {
@@ -385,9 +432,31 @@ impl Job<'_> {
             part_bytes: self.prepared.part_bytes,
             parallel: self.request.parallel,
             reader: self.prepared.chosen.kind,
-            upload_id,
+            upload_id: multipart.map(|(upload_id, _)| upload_id.clone()),
+            parts: multipart.map_or_else(Vec::new, |(_, parts)| self.part_receipts(parts)),
             elapsed: self.begun.elapsed(),
         }
+    }
+
+    fn part_receipts(&self, parts: &[(PartNumber, StoredPart)]) -> Vec<PartReceipt> {
+        let mut sent = self.transfer.take_confirmed_by();
+        let mut end = 0;
+        let receipt = |(number, stored): &(PartNumber, StoredPart)| {
+            let offset = end;
+            end += stored.bytes;
+            let (bytes, crc64, etag) = (stored.bytes, stored.crc64, stored.etag.clone());
+            let request = sent.remove(number);
+            PartReceipt {
+                part: *number,
+                offset,
+                bytes,
+                crc64,
+                etag,
+                sent: request.is_some(),
+                request_id: request.flatten(),
+            }
+        };
+        parts.iter().map(receipt).collect()
     }
 }
 
@@ -399,9 +468,9 @@ enum Resume {
 }
 
 /// Whether the store named a checksum of the whole object; an error if it is not that of the file.
-fn verify_object(sent: u64, stored: &ObjectStored) -> Result<bool, Error> {
+fn verify_object(sent: u64, stored: &ObjectStored, parts_unverified: u32) -> Result<bool, Error> {
     match stored.crc64 {
-        Some(received) if received != sent => Err(Error::ObjectCorrupted { sent, received }),
+        Some(received) if received != sent => Err(Error::ObjectCorrupted { sent, received, parts_unverified }),
         received => Ok(received.is_some()),
     }
 }

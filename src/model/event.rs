@@ -27,13 +27,15 @@ pub enum Event {
         reader: ReaderKind,
         /// Why this reader.
         reader_reason: String,
+        /// Serialised, what is not UTF-8 in it is replaced by U+FFFD.
+        #[serde(serialize_with = "lossy")]
         checkpoint: Option<PathBuf>,
         /// Upper bound of the pooled buffers of this transfer, in bytes.
         buffer_bytes: u64,
     },
     /// A checkpoint was found and is good: this much is already in the store.
     Resumed { upload_id: UploadId, parts: u32, bytes: u64 },
-    /// A checkpoint was found and cannot be used.
+    /// A checkpoint was found and cannot be used, or the file changed while it was read and is sent from the start.
     StartedOver { reason: String },
     /// The store opened an upload, and its id is durable.
     Initiated { upload_id: UploadId },
@@ -54,11 +56,14 @@ pub enum Event {
     Hedged { part: u32, after_ms: u64 },
     /// All parts are there; the store is asked to merge them.
     Completing { parts: u32 },
+    /// The object is stored; the file is read once more to compare it.
+    Rereading { bytes: u64 },
     /// Something a person should know that does not stop the transfer.
     Warning { message: String },
 }
 
-/// How far a transfer is. All counts only grow, but for `bytes_sent`, which falls back when a part is sent again.
+/// How far a transfer is. All counts only grow, but for `bytes_sent`, which falls back when a part is sent
+/// again, and for all of them when a file that changed is sent from the start.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct Progress {
     /// Length of the object; 0 until it is planned.
@@ -134,4 +139,8 @@ pub trait Observer: Send + Sync {
 
 fn as_text<S: serde::Serializer>(number: &u64, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_str(number)
+}
+
+fn lossy<S: serde::Serializer>(path: &Option<PathBuf>, serializer: S) -> Result<S::Ok, S::Error> {
+    path.as_ref().map(|path| path.to_string_lossy()).serialize(serializer)
 }

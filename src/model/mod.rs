@@ -6,5 +6,6 @@ pub mod hedge;
 pub mod object;
 pub mod pace;
 pub mod part;
+pub mod receipt;
 pub mod retry;
 pub mod settings;

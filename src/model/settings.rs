@@ -165,7 +165,7 @@ impl fmt::Display for ReaderKind {
 /// Where the durable memory of a transfer lives.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum CheckpointAt {
-    /// `<file>.cp`, beside the file.
+    /// `<file>.cp`, beside the file; with a hash before the `.cp` if the file's name is not UTF-8.
     #[default]
     BesideFile,
     Path(PathBuf),
@@ -173,6 +173,16 @@ pub enum CheckpointAt {
     Directory(PathBuf),
     /// Nowhere: a failed upload starts from nothing.
     Off,
+}
+
+/// What becomes of an upload whose file changes while it is read. No object is made of two states of a file either way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum IfChanged {
+    /// It ends with [`crate::source::SourceError::Changed`]. What was sent is aborted by the next run.
+    #[default]
+    Fail,
+    /// What was sent is aborted, and the file sent from the start as it is now, up to 5 times.
+    Restart,
 }
 
 /// One upload, as a caller wants it.
@@ -188,6 +198,11 @@ pub struct UploadRequest {
     /// `None`: chosen by what is in the page cache and what the machine allows.
     pub reader: Option<ReaderKind>,
     pub checkpoint: CheckpointAt,
+    pub if_changed: IfChanged,
+    /// Whether the file is read once more, from the disk, when the object is stored, and compared with it. Default: no.
+    pub verify_reread: bool,
+    /// Where a [`super::receipt::Receipt`] is written when all is done. Default: nowhere.
+    pub receipt: Option<PathBuf>,
 }
 
 impl UploadRequest {
@@ -202,6 +217,9 @@ impl UploadRequest {
             parallel: 8,
             reader: None,
             checkpoint: CheckpointAt::BesideFile,
+            if_changed: IfChanged::default(),
+            verify_reread: false,
+            receipt: None,
         }
     }
 }

@@ -61,6 +61,15 @@ impl SourceFile {
         }
     }
 
+    /// Why a page of the mapped file is not there: the file was cut, or the disk failed. The kernel tells neither which
+    /// nor, of a page that was touched, where: `at` is where reading began.
+    pub(super) fn missing_page(&self, at: u64) -> SourceError {
+        match self.check_unchanged() {
+            Err(changed) => changed,
+            Ok(()) => self.unreadable(at, io::Error::from_raw_os_error(libc::EIO)),
+        }
+    }
+
     /// Compares the file, and what its path names now, with the state when it was opened.
     ///
     /// # Errors

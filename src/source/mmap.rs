@@ -33,15 +33,11 @@ const _: () = assert!(WINDOW_BYTES.is_multiple_of(CHUNK_BYTES));
 
 pub struct MmapSource {
     file: Arc<SourceFile>,
-    shared: Arc<Shared>,
-}
-
-#[derive(Default)]
-struct Shared {
     /// The windows used last, latest at the back.
     kept: Mutex<VecDeque<Arc<Window>>>,
-    /// A page was missing under some window that is gone by now.
-    torn: AtomicBool,
+    /// A page was missing under some window that is gone by now. Windows share it, and nothing else: one that held the
+    /// source would keep itself mapped for ever.
+    torn: Arc<AtomicBool>,
 }
 
 impl MmapSource {
@@ -49,7 +45,7 @@ impl MmapSource {
     /// If the handler cannot be installed or the file cannot be mapped at all.
     pub fn new(file: Arc<SourceFile>) -> io::Result<Self> {
         install_handler()?;
-        let source = Self { file, shared: Arc::default() };
+        let source = Self { file, kept: Mutex::default(), torn: Arc::default() };
         if source.file.bytes() > 0 {
             source.window(0)?;
         }
@@ -59,14 +55,14 @@ impl MmapSource {
     /// The window that holds byte `at`, mapped if it is not.
     fn window(&self, at: u64) -> io::Result<Arc<Window>> {
         let start = at - at % WINDOW_BYTES as u64;
-        let mut kept = self.shared.kept.lock().unwrap_or_else(|e| e.into_inner());
+        let mut kept = self.kept.lock().unwrap_or_else(|e| e.into_inner());
         if let Some(i) = kept.iter().position(|window| window.at == start) {
             let window = kept.remove(i).expect("found just now");
             kept.push_back(window.clone());
             return Ok(window);
         }
         let bytes = (WINDOW_BYTES as u64).min(self.file.bytes().saturating_sub(start)) as usize;
-        let window = Arc::new(Window::map(&self.file, start, bytes, self.shared.clone())?);
+        let window = Arc::new(Window::map(&self.file, start, bytes, self.torn.clone())?);
         kept.push_back(window.clone());
         let gone = if kept.len() > WINDOWS_KEPT { kept.pop_front() } else { None };
         // Unmapping takes its time; nobody needs to wait for it.
@@ -112,9 +108,9 @@ impl Source for MmapSource {
     }
 
     fn check(&self) -> Result<(), SourceError> {
-        let kept = self.shared.kept.lock().unwrap_or_else(|e| e.into_inner());
-        let torn = self.shared.torn.load(Ordering::Acquire) || kept.iter().any(|window| window.guard.is_torn());
-        if torn { Err(self.file.changed("it was truncated")) } else { Ok(()) }
+        let kept = self.kept.lock().unwrap_or_else(|e| e.into_inner());
+        let torn = self.torn.load(Ordering::Acquire) || kept.iter().any(|window| window.guard.is_torn());
+        if torn { Err(self.file.missing_page(0)) } else { Ok(()) }
     }
 }
 
@@ -131,11 +127,11 @@ struct Window {
     at: u64,
     map: Mmap,
     guard: Guard,
-    shared: Arc<Shared>,
+    torn: Arc<AtomicBool>,
 }
 
 impl Window {
-    fn map(file: &SourceFile, at: u64, bytes: usize, shared: Arc<Shared>) -> io::Result<Self> {
+    fn map(file: &SourceFile, at: u64, bytes: usize, torn: Arc<AtomicBool>) -> io::Result<Self> {
         // SAFETY: validity: the mapping is owned by the window and lives as long as any slice of it. Initialization:
         // pages of a file are. Aliasing: another process may write to the file, which cannot be prevented; every byte
         // is read as a plain `u8`, for which any value is valid, but the compiler may assume that it does not change
@@ -145,14 +141,14 @@ impl Window {
         let map = unsafe { MmapOptions::new().offset(at).len(bytes).map(file.file())? };
         let start = map.as_ptr() as usize;
         let guard = Guard::new(start..start + bytes.next_multiple_of(PAGE))?;
-        Ok(Self { at, map, guard, shared })
+        Ok(Self { at, map, guard, torn })
     }
 }
 
 impl Drop for Window {
     fn drop(&mut self) {
         if self.guard.is_torn() {
-            self.shared.torn.store(true, Ordering::Release);
+            self.torn.store(true, Ordering::Release);
         }
     }
 }
@@ -178,7 +174,7 @@ impl Slice {
             // Linux before 5.14 does not know the advice; the handler alone guards then.
             Err(cause) if cause.raw_os_error() == Some(libc::EINVAL) => Ok(Bytes::from_owner(self)),
             Err(cause) if cause.raw_os_error() == Some(libc::EFAULT) => {
-                Err(file.changed("it was truncated, or the disk cannot read it"))
+                Err(file.missing_page(self.window.at + self.range.start as u64))
             }
             Err(cause) => Err(file.unreadable(self.window.at + self.range.start as u64, cause)),
         }
@@ -347,6 +343,20 @@ mod tests {
         drop(chunk);
         let later = source.read(CHUNK_BYTES as u64, CHUNK_BYTES).await;
         assert!(matches!(later, Err(SourceError::Changed { .. })));
+    }
+
+    #[tokio::test]
+    async fn nothing_stays_mapped_when_the_reader_is_gone() {
+        let scratch = tempfile::tempdir().unwrap();
+        let path = scratch.path().join("mapped-and-gone");
+        std::fs::write(&path, vec![7; 2 * CHUNK_BYTES]).unwrap();
+        let is_mapped = || std::fs::read_to_string("/proc/self/maps").unwrap().contains("mapped-and-gone");
+        let source = MmapSource::new(Arc::new(SourceFile::open(&path).unwrap())).unwrap();
+        let chunk = source.read(0, CHUNK_BYTES).await.unwrap();
+        drop(source);
+        assert!(is_mapped(), "a chunk is still out");
+        drop(chunk);
+        assert!(!is_mapped());
     }
 
     #[tokio::test]

@@ -6,7 +6,9 @@
 //! | `buffer.rs` | pooled, aligned buffers that become `Bytes` without a copy |
 //! | `pread.rs` | reads that never wait for the disk on the caller's thread; works everywhere |
 //! | `mmap.rs` | windows of the mapped file, and what happens when it is truncated |
+//! | `reread.rs` | the file once more, from the disk |
 //! | `uring.rs` | io_uring, past the page cache where the filesystem allows it |
+//! | `watched.rs` | a reader that looks whether the file is still the same |
 
 use std::io;
 use std::sync::Arc;
@@ -22,9 +24,11 @@ pub mod file;
 #[allow(unsafe_code, reason = "one of the three files that lib.rs lists")]
 pub mod mmap;
 pub mod pread;
+pub mod reread;
 mod residency;
 #[allow(unsafe_code, reason = "one of the three files that lib.rs lists")]
 pub mod uring;
+pub mod watched;
 
 use buffer::BufferPool;
 use file::SourceFile;

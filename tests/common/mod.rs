@@ -44,10 +44,19 @@ impl Served {
     }
 
     /// With a command whose environment may say more.
-    pub fn start_as(mut command: Command, directory: &Path, options: &[&str]) -> Self {
+    pub fn start_as(command: Command, directory: &Path, options: &[&str]) -> Self {
         let directory = directory.join("store");
+        Self::start_on(command, &format!("dir:{}", directory.display()), directory, options)
+    }
+
+    /// A store that keeps sizes and checksums only.
+    pub fn start_null() -> Self {
+        Self::start_on(haul(), "null", PathBuf::new(), &[])
+    }
+
+    fn start_on(mut command: Command, store: &str, directory: PathBuf, options: &[&str]) -> Self {
         let mut child = command
-            .args(["serve", "--store", &format!("dir:{}", directory.display()), "--listen", "127.0.0.1:0"])
+            .args(["serve", "--store", store, "--listen", "127.0.0.1:0"])
             .args(["--access-key-id", ID, "--region", "cn-hangzhou", "--bucket", "demo"])
             .args(options)
             .stdout(Stdio::piped())

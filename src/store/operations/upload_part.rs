@@ -27,6 +27,7 @@ pub struct PartReceived {
     pub etag: ETag,
     /// Checksum of the part, if the store named one.
     pub crc64: Option<u64>,
+    pub request_id: Option<String>,
 }
 
 impl Operation for UploadPart<'_> {
@@ -44,6 +45,7 @@ impl Operation for UploadPart<'_> {
 
     fn read(&self, dialect: &dyn Dialect, response: &Response<Bytes>) -> Result<PartReceived, Fault> {
         let etag = etag_of(response.headers()).ok_or_else(|| lacks("an ETag"))?;
-        Ok(PartReceived { etag, crc64: dialect.marks(response.headers()).crc64 })
+        let marks = dialect.marks(response.headers());
+        Ok(PartReceived { etag, crc64: marks.crc64, request_id: marks.request_id })
     }
 }
