@@ -20,6 +20,7 @@ use crate::model::object::{ETag, UploadId};
 use crate::model::part::{PartNumber, PartPlan};
 use crate::model::retry::{Fault, FaultKind};
 use crate::model::settings::{ReaderKind, UploadRequest};
+use crate::net::exposure;
 use crate::store::Operation;
 use crate::store::operations::ObjectStored;
 use crate::store::operations::abort::Abort;
@@ -84,6 +85,9 @@ pub(crate) async fn upload(
     transfer.counters.bytes_total.store(prepared.file.bytes(), Relaxed);
     transfer.counters.parts_total.store(prepared.plan.map_or(0, |p| p.count()), Relaxed);
     transfer.tell(prepared.event(engine, &request));
+    if let Some(message) = exposure::warning(engine.store.endpoint()) {
+        transfer.tell(Event::Warning { message });
+    }
     let job = Job { engine, transfer, request: &request, prepared: &prepared, begun };
     match &prepared.plan {
         None => job.put().await,

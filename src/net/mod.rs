@@ -5,6 +5,7 @@
 //! | `pool.rs` | which connection carries a request, and what becomes of it afterwards |
 //! | `connect.rs` | name resolution, TCP, proxy tunnels |
 //! | `tls.rs` | whom to trust |
+//! | `exposure.rs` | whether others can read what is sent |
 //! | `watch.rs` | whether a connection still moves |
 
 use bytes::Bytes;
@@ -16,6 +17,7 @@ use http_body_util::combinators::UnsyncBoxBody;
 use crate::model::retry::Fault;
 
 pub mod connect;
+pub mod exposure;
 pub mod pool;
 pub mod tls;
 mod watch;
