@@ -10,6 +10,7 @@ use crate::model::part::PartNumber;
 use crate::model::retry::{Fault, Verdict};
 use crate::net::{Body, full};
 use crate::store::Operation;
+use crate::store::redact::redact;
 
 impl Engine {
     /// One try. `body` replaces the operation's own.
@@ -18,7 +19,7 @@ impl Engine {
         let (head, own) = request.into_parts();
         let body = body.unwrap_or_else(|| full(own));
         let response = self.transport.send(http::Request::from_parts(head, body)).await?;
-        self.store.reply(operation, &response)
+        self.store.reply(operation, &response).map_err(|fault| redact(fault, self.credentials.as_ref()))
     }
 
     /// Tries until it works or the policy gives up.
