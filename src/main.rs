@@ -11,6 +11,7 @@ use cli::exit::Failure;
 use cli::report;
 
 fn main() -> ExitCode {
+    cli::core_dumps::forbid();
     let typed = Cli::parse();
     start_tracing(typed.verbose, matches!(typed.command, Command::Serve(_)));
     match run(&typed) {

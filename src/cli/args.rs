@@ -139,7 +139,8 @@ pub struct Connect {
     /// PEM file of the authorities to trust instead of the system's
     #[arg(long, value_name = "FILE")]
     pub ca_cert: Option<PathBuf>,
-    /// Proxy for every request [env: HTTPS_PROXY, HTTP_PROXY, ALL_PROXY, NO_PROXY]
+    /// Proxy for every request; a password belongs into the variables, where others do not see it [env: HTTPS_PROXY,
+    /// HTTP_PROXY, ALL_PROXY, NO_PROXY]
     #[arg(long, value_name = "URL")]
     pub proxy: Option<ProxyUrl>,
     /// Time for name, TCP and TLS together
@@ -302,6 +303,20 @@ mod tests {
     #[test]
     fn the_definition_is_consistent() {
         Cli::command().debug_assert();
+    }
+
+    fn options(command: &clap::Command) -> Vec<String> {
+        let own = command.get_arguments().map(|arg| arg.get_id().to_string());
+        own.chain(command.get_subcommands().flat_map(options)).collect()
+    }
+
+    #[test]
+    fn no_option_takes_a_secret() {
+        let all = options(&Cli::command());
+        assert!(all.len() > 40, "{all:?}");
+        for word in ["secret", "token", "passw", "credential"] {
+            assert!(!all.iter().any(|option| option.contains(word)), "{word}: {all:?}");
+        }
     }
 
     #[test]

@@ -41,7 +41,9 @@ impl From<Error> for Failure {
             _ if suspects(&error).is_some() => suspects(&error),
             _ if is_about_the_reader(&error) => Some("choose another --reader, or leave the choice to haul: auto"),
             Some(FaultKind::ClockSkew) => Some("set the clock of this machine right, then run the same command again"),
-            Some(FaultKind::Untrusted) => Some("if the server is yours, name its authority with --ca-cert FILE"),
+            Some(FaultKind::Untrusted) => Some(
+                "send nothing to it; if the server is yours, mend its TLS or name its authority with --ca-cert FILE",
+            ),
             _ => hint(code),
         };
         Self { code, message: error.to_string(), hint }

@@ -13,6 +13,7 @@ use crate::model::retry::{Fault, FaultKind, Tries, Verdict};
 use crate::net::stage::Stage;
 use crate::net::{Body, full};
 use crate::store::Operation;
+use crate::store::redact::redact;
 
 /// The tries of one operation.
 pub(super) struct Exchange<'a> {
@@ -51,6 +52,7 @@ impl<'a> Exchange<'a> {
         let body = body.unwrap_or_else(|| full(own));
         let answer = engine.transport.send(http::Request::from_parts(head, body)).await;
         let outcome = answer.and_then(|response| engine.store.reply(operation, &response));
+        let outcome = outcome.map_err(|fault| redact(fault, engine.credentials.as_ref()));
         engine.endpoint.learn(&outcome);
         outcome
     }

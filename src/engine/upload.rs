@@ -23,6 +23,7 @@ use crate::model::part::{PartNumber, PartPlan};
 use crate::model::receipt::PartReceipt;
 use crate::model::retry::{Fault, FaultKind};
 use crate::model::settings::{IfChanged, ReaderKind, UploadRequest};
+use crate::net::exposure;
 use crate::source::SourceError;
 use crate::store::Operation;
 use crate::store::operations::ObjectStored;
@@ -86,6 +87,9 @@ pub(crate) async fn upload(
     request: UploadRequest,
 ) -> Result<Uploaded, Error> {
     let begun = (Instant::now(), SystemTime::now());
+    if let Some(message) = exposure::warning(engine.store.endpoint()) {
+        transfer.tell(Event::Warning { message });
+    }
     let mut restarts = 0;
     loop {
         let changed = match upload_one_state(engine, transfer, &request, begun).await {

@@ -18,6 +18,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
+use super::tls;
 use crate::model::retry::{Fault, FaultKind};
 use crate::model::settings::Proxy;
 
@@ -219,13 +220,13 @@ impl Connector {
     }
 }
 
-/// A certificate that is not trusted will not be trusted in a second either.
+/// A server that is not trusted will not be trusted in a second either.
 fn tls_fault(origin: &Origin, cause: &std::io::Error) -> Fault {
     let inner = cause.get_ref().and_then(|e| e.downcast_ref::<rustls::Error>());
     let message = format!("TLS with {}: {cause}", origin.host);
-    match inner {
-        Some(rustls::Error::InvalidCertificate(_)) => Fault::new(FaultKind::Untrusted, message),
-        _ => transport(message),
+    match inner.and_then(tls::distrust) {
+        Some(why) => Fault::new(FaultKind::Untrusted, format!("{message}; {why}")),
+        None => transport(message),
     }
 }
 

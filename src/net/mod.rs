@@ -8,6 +8,7 @@
 //! | `watch.rs` | what a connection moves |
 //! | `stage.rs` | where an exchange stands |
 //! | `deadline.rs` | when it is given up |
+//! | `exposure.rs` | whether others can read what is sent |
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
@@ -19,6 +20,7 @@ use crate::model::retry::Fault;
 
 pub mod connect;
 mod deadline;
+pub mod exposure;
 pub mod pool;
 pub mod stage;
 pub mod tls;

@@ -39,6 +39,30 @@ pub fn client_config(ca_cert: Option<&Path>) -> Result<Arc<ClientConfig>, TlsErr
     Ok(Arc::new(config))
 }
 
+/// Why a server is not to be spoken to, or `None` if the handshake failed for another reason and may succeed later.
+pub(super) fn distrust(error: &rustls::Error) -> Option<&'static str> {
+    use rustls::{AlertDescription as Alert, CertificateError as Wrong, Error};
+    Some(match error {
+        Error::InvalidCertificate(Wrong::NotValidForName | Wrong::NotValidForNameContext { .. }) => {
+            "its certificate is for another name: somebody else answers, or the endpoint is not written as it is there"
+        }
+        Error::InvalidCertificate(Wrong::Expired | Wrong::ExpiredContext { .. }) => {
+            "its certificate has expired, or the clock of this machine is wrong"
+        }
+        Error::InvalidCertificate(Wrong::NotValidYet | Wrong::NotValidYetContext { .. }) => {
+            "its certificate is not valid yet, or the clock of this machine is wrong"
+        }
+        Error::InvalidCertificate(_) => "its certificate is not one of an authority that is trusted here",
+        Error::PeerIncompatible(_)
+        | Error::AlertReceived(Alert::ProtocolVersion | Alert::HandshakeFailure | Alert::InsufficientSecurity) => {
+            "haul speaks TLS 1.2 and 1.3 with their usual ciphers, and the server does not"
+        }
+        Error::InvalidMessage(_) => "the answer is not TLS: a port for plain HTTP, or somebody in between",
+        Error::PeerMisbehaved(_) => "the server breaks the rules of TLS: somebody in between",
+        _ => return None,
+    })
+}
+
 fn roots_of(path: &Path) -> Result<RootCertStore, TlsError> {
     let refused = |why: String| TlsError::File { path: path.to_owned(), why };
     let mut roots = RootCertStore::empty();

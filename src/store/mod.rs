@@ -24,6 +24,7 @@ pub mod credentials;
 pub mod operations;
 pub mod options;
 pub mod oss;
+pub mod redact;
 mod xml;
 
 pub use oss::address::AddressError;

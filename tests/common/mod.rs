@@ -1,6 +1,7 @@
 //! What the tests share: the binary, a served store, files of known content.
 #![allow(dead_code, reason = "every test binary uses another part of it")]
 
+pub mod canned;
 pub mod meddler;
 
 use std::collections::BTreeSet;
@@ -118,7 +119,7 @@ impl Drop for Served {
     }
 }
 
-fn files_below(directory: &Path) -> Vec<PathBuf> {
+pub fn files_below(directory: &Path) -> Vec<PathBuf> {
     let mut files = Vec::new();
     for entry in std::fs::read_dir(directory).into_iter().flatten().flatten() {
         let path = entry.path();

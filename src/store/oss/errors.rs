@@ -30,7 +30,8 @@ struct Document {
 impl Document {
     /// What this document means under `status`. What the store wrote is shown short and clean.
     fn fault(self, status: StatusCode) -> Fault {
-        let said = |text: Option<String>| text.as_deref().map(shown).filter(|text| !text.is_empty());
+        let echoes = |text: &str| text.to_ascii_lowercase().contains("proxy-authorization");
+        let said = |text: Option<String>| text.as_deref().map(shown).filter(|t| !t.is_empty() && !echoes(t));
         let (code, ec) = (said(self.code), said(self.ec));
         let kind = kind(status, code.as_deref());
         let mut message = said(self.message).unwrap_or_else(|| reason(status).to_owned());

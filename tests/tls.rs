@@ -1,0 +1,106 @@
+//! A server that is not the one that was meant gets nothing: exit 4, one connection, and a message that says why.
+
+mod common;
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
+
+use common::canned::{canned, http};
+use common::meddler::{Fate, meddle};
+use common::*;
+
+const PARTS: [&str; 2] = ["--part-size", "100KiB"];
+
+/// A certificate for `name`, signed by itself, that ends in `last_year`; the files of certificate and key.
+fn certificate(directory: &Path, name: &str, last_year: i32) -> [PathBuf; 2] {
+    let mut params = rcgen::CertificateParams::new(vec![name.to_owned()]).unwrap();
+    params.not_before = rcgen::date_time_ymd(2000, 1, 1);
+    params.not_after = rcgen::date_time_ymd(last_year, 1, 1);
+    let key = rcgen::KeyPair::generate().unwrap();
+    let made = params.self_signed(&key).unwrap();
+    let files = ["cert", "key"].map(|kind| directory.join(format!("{name}-{last_year}-{kind}.pem")));
+    std::fs::write(&files[0], made.pem()).unwrap();
+    std::fs::write(&files[1], key.serialize_pem()).unwrap();
+    files
+}
+
+fn served(directory: &Path, [cert, key]: &[PathBuf; 2]) -> Served {
+    Served::start_with(directory, &["--tls-cert", cert.to_str().unwrap(), "--tls-key", key.to_str().unwrap()])
+}
+
+/// What a put to `endpoint` says that must end with 4.
+fn refused(directory: &Path, endpoint: &str, trusted: &Path) -> String {
+    let (file, _) = random_file(directory, 350 << 10, 1);
+    let options = [&PARTS[..], &["--ca-cert", trusted.to_str().unwrap()]].concat();
+    let output = put(&file, endpoint, &options).output().unwrap();
+    let said = text(&output.stderr);
+    assert_eq!(exit_code(&output), 4, "{said}");
+    assert!(said.contains("--ca-cert") && !text(&output.stdout).contains("retrying"), "{said}");
+    said
+}
+
+#[test]
+fn wrong_names_expired_and_unknown_certificates_are_refused() {
+    let scratch = tempfile::tempdir().unwrap();
+    let good = certificate(scratch.path(), "127.0.0.1", 2200);
+    for (name, last_year, is_trusted, why) in [
+        ("store.example.org", 2200, true, "is for another name"),
+        ("127.0.0.1", 2001, true, "has expired"),
+        ("127.0.0.1", 2199, false, "is not one of an authority that is trusted here"),
+    ] {
+        let shown = certificate(scratch.path(), name, last_year);
+        let store = served(scratch.path(), &shown);
+        let trusted = if is_trusted { &shown[0] } else { &good[0] };
+        let said = refused(scratch.path(), &store.endpoint, trusted);
+        assert!(said.contains(why), "{said}");
+    }
+    let store = served(scratch.path(), &good);
+    let (file, content) = random_file(scratch.path(), 350 << 10, 1);
+    put_well(&file, &store.endpoint, &[&PARTS[..], &["--ca-cert", good[0].to_str().unwrap()]].concat());
+    assert!(store.holds(&content), "what is right is not refused");
+}
+
+type Answer = fn(&str) -> Vec<u8>;
+
+/// A ServerHello of TLS 1.1 (RFC 4346, section 7.4.1.3) that chooses AES-128 with SHA.
+fn tls_1_1() -> Vec<u8> {
+    let hello = [&[2, 0, 0, 38, 3, 2][..], &[7; 32], &[0, 0xc0, 0x13, 0]].concat();
+    [&[22, 3, 2, 0, hello.len() as u8], &hello[..]].concat()
+}
+
+#[test]
+fn old_protocols_and_plain_http_on_a_port_for_tls_are_refused_at_once() {
+    let scratch = tempfile::tempdir().unwrap();
+    let good = certificate(scratch.path(), "127.0.0.1", 2200);
+    let answers: [(Answer, &str); 4] = [
+        (|_| tls_1_1(), "TLS 1.2 and 1.3"),
+        (|_| http("200 OK", "", ""), "not TLS"),
+        // Alerts: protocol_version and handshake_failure.
+        (|_| vec![21, 3, 2, 0, 2, 2, 70], "TLS 1.2 and 1.3"),
+        (|_| vec![21, 3, 2, 0, 2, 2, 40], "TLS 1.2 and 1.3"),
+    ];
+    for (answer, why) in answers {
+        let (server, visits) = canned(answer);
+        let said = refused(scratch.path(), &format!("https://{server}"), &good[0]);
+        assert!(said.contains(why), "{said}");
+        assert_eq!(visits.load(Ordering::SeqCst), 1, "{why}: nobody is asked twice");
+    }
+}
+
+#[test]
+fn plain_http_to_the_world_is_warned_of_once() {
+    let scratch = tempfile::tempdir().unwrap();
+    let store = Served::start_with(scratch.path(), &["--base-domain", "oss-cn-hangzhou.aliyuncs.com"]);
+    // Nothing leaves this machine: a proxy stands in for the world.
+    let (_runtime, world) = meddle(store.address(), |_| Fate::Forward);
+    let (file, content) = random_file(scratch.path(), 350 << 10, 1);
+    let proxy = world.endpoint();
+    let options = [&PARTS[..], &["--proxy", &proxy]].concat();
+    let events = put_well(&file, "http://oss-cn-hangzhou.aliyuncs.com", &options);
+    assert!(store.holds(&content));
+    let warnings = named(&events, "warning");
+    assert_eq!(warnings.len(), 1, "{events:?}");
+    assert!(warnings[0]["message"].as_str().unwrap().contains("https://"));
+    let own = put_well(&file, &store.endpoint, &[&PARTS[..], &["--addressing", "path"]].concat());
+    assert!(named(&own, "warning").is_empty(), "{own:?}");
+}
