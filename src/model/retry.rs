@@ -19,6 +19,8 @@ pub enum FaultKind {
     ClockSkew,
     /// Key, secret, token or permission: nobody else can mend it.
     Credentials,
+    /// The session token was refused, and there is another by now: again at once.
+    TokenExpired,
     /// The server did not prove to be the one that was named: never again without a person.
     Untrusted,
     /// Bucket, object or upload does not exist.
@@ -113,6 +115,9 @@ impl RetryPolicy {
     /// # Source
     /// Full jitter as in the Go SDK v2 (specification, section 5.3). A wait that the store asks for is obeyed, up to `cap`.
     pub fn decide(&self, fault: &Fault, attempt: u32, random: f64) -> Verdict {
+        if fault.kind == FaultKind::TokenExpired && attempt < self.attempts {
+            return Verdict::Again(Duration::ZERO);
+        }
         let most = if fault.kind == FaultKind::Corrupted { self.attempts_corrupted } else { self.attempts };
         if !fault.kind.is_passing() || attempt >= most {
             return Verdict::GiveUp;
@@ -132,6 +137,13 @@ mod tests {
         for kind in [FaultKind::Credentials, FaultKind::NotFound, FaultKind::Conflict, FaultKind::Refused] {
             assert_eq!(RetryPolicy::default().decide(&Fault::new(kind, ""), 1, 0.5), Verdict::GiveUp);
         }
+    }
+
+    #[test]
+    fn a_token_that_was_renewed_is_used_at_once_but_not_without_end() {
+        let fault = Fault::new(FaultKind::TokenExpired, "");
+        assert_eq!(RetryPolicy::default().decide(&fault, 1, 1.0), Verdict::Again(Duration::ZERO));
+        assert_eq!(RetryPolicy::default().decide(&fault, 5, 1.0), Verdict::GiveUp);
     }
 
     #[test]
