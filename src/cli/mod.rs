@@ -4,13 +4,14 @@
 //! |---|---|
 //! | `args.rs`, `values.rs` | what was typed |
 //! | `connect.rs`, `local.rs` | which store, and who asks |
-//! | `put.rs`, `stat.rs`, `verify.rs`, `checkpoint.rs`, `uploads.rs`, `serve.rs` | one command each |
+//! | `put.rs`, `stat.rs`, `verify.rs`, `checkpoint.rs`, `uploads.rs`, `credentials.rs`, `serve.rs` | one command each |
 //! | `report.rs`, `progress.rs` | what is printed |
 //! | `exit.rs` | exit codes, and what to do next |
 
 pub mod args;
 pub mod checkpoint;
 pub mod connect;
+pub mod credentials;
 pub mod exit;
 mod local;
 mod progress;

@@ -14,11 +14,20 @@ use crate::store::Operation;
 impl Engine {
     /// One try. `body` replaces the operation's own.
     pub(super) async fn once<O: Operation + Sync>(&self, operation: &O, body: Option<Body>) -> Result<O::Reply, Fault> {
-        let request = self.store.request(operation, self.credentials.as_ref(), SystemTime::now());
+        let key = match &self.keyring {
+            Some(keyring) => Some(keyring.current().await?),
+            None => None,
+        };
+        let credentials = key.as_ref().map(|key| &*key.credentials);
+        let request = self.store.request(operation, credentials, SystemTime::now());
         let (head, own) = request.into_parts();
         let body = body.unwrap_or_else(|| full(own));
         let response = self.transport.send(http::Request::from_parts(head, body)).await?;
-        self.store.reply(operation, &response)
+        let reply = self.store.reply(operation, &response);
+        match (&self.keyring, &key) {
+            (Some(keyring), Some(key)) => keyring.judge(key, reply).await,
+            _ => reply,
+        }
     }
 
     /// Tries until it works or the policy gives up.

@@ -9,6 +9,8 @@
 //! | `attempt.rs` | one try of one part |
 //! | `body.rs` | a range of the file as a request body, checksummed as it passes |
 //! | `exchange.rs` | one operation, tried again as the policy allows |
+//! | `keyring.rs` | the credentials that requests are signed with now |
+//! | `fetch.rs`, `process.rs` | asking sources for credentials |
 //! | `transfer.rs` | what a running transfer shares: progress, events, cancellation |
 
 use std::sync::Arc;
@@ -17,12 +19,14 @@ use crate::model::retry::RetryPolicy;
 use crate::net::Transport;
 use crate::source::buffer::BufferPool;
 use crate::store::Store;
-use crate::store::credentials::Credentials;
 
 mod attempt;
 mod body;
 mod exchange;
+mod fetch;
+pub(crate) mod keyring;
 mod prepare;
+mod process;
 mod resume;
 pub(crate) mod transfer;
 mod upload;
@@ -36,7 +40,8 @@ pub(crate) use upload::upload;
 pub(crate) struct Engine {
     pub transport: Arc<dyn Transport>,
     pub store: Store,
-    pub credentials: Option<Credentials>,
+    /// `None`: requests are not signed.
+    pub keyring: Option<Arc<keyring::Keyring>>,
     pub retry: RetryPolicy,
     pub buffers: BufferPool,
     /// What checkpoints call the endpoint.
