@@ -19,6 +19,9 @@ use super::exit::{CREDENTIALS, Failure, SOURCE};
 use super::local::{self, Local};
 use super::report;
 
+/// What to do about a source of credentials that gives none.
+pub const SOURCES: &str = "the README, under Credentials, has the sources in the order in which they are tried";
+
 /// A client, and the embedded store if that is what it speaks to.
 pub struct Connection {
     pub client: Client,
@@ -66,7 +69,8 @@ pub fn connect(typed: &Connect, bucket: &Bucket) -> Result<Connection, Failure> 
 pub fn keyring(typed: &Connect, settings: &ClientSettings) -> Result<Keyring, Failure> {
     let read = |path: &Path| std::fs::read_to_string(path).map(zeroize::Zeroizing::new);
     let from = Surroundings { variable: &env, read: &read, config: typed.config.as_deref() };
-    let provider = choose(&from).map_err(|e| Failure::new(CREDENTIALS, e.to_string()))?;
+    let provider =
+        choose(&from).map_err(|e| Failure { hint: Some(SOURCES), ..Failure::new(CREDENTIALS, e.to_string()) })?;
     if let Some(path) = provider.secret_file.as_deref().filter(|path| others_may_read(path)) {
         let path = path.display();
         report::warn(format_args!("haul: warning: {path} holds a secret and others can read it: chmod 600 {path}"));

@@ -4,15 +4,18 @@ use haul::client::Identity;
 use serde_json::json;
 
 use super::args::Connect;
-use super::connect::{keyring, settings, wait};
-use super::exit::Failure;
+use super::connect::{SOURCES, keyring, settings, wait};
+use super::exit::{CREDENTIALS, Failure};
 use super::report::print;
 
 /// # Errors
 /// Exit code 4 if there are none or the source refuses, 7 if it cannot be reached.
 pub fn run(typed: &Connect, as_json: bool) -> Result<(), Failure> {
     let keyring = keyring(typed, &settings(typed, String::new()))?;
-    let identity = wait(keyring.identity())?;
+    let identity = wait(keyring.identity()).map_err(|failure| match failure.code {
+        CREDENTIALS => Failure { hint: Some(SOURCES), ..failure },
+        _ => failure,
+    })?;
     if as_json {
         print(json!({
             "source": identity.source,
