@@ -28,6 +28,11 @@ impl Client {
         client::Client::new(settings, credentials).map(Self)
     }
 
+    /// See [`client::Client::with_keyring`].
+    pub fn with_keyring(settings: ClientSettings, keyring: Arc<client::Keyring>) -> Result<Self, Error> {
+        client::Client::with_keyring(settings, keyring).map(Self)
+    }
+
     /// Starts an upload; it runs whether or not anybody waits. See [`client::Client::upload`].
     pub fn upload(&self, request: UploadRequest) -> Transfer {
         Transfer(self.0.upload(request))

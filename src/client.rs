@@ -10,6 +10,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 pub use crate::engine::Uploaded;
+pub use crate::engine::keyring::{Identity, Keyring};
 use crate::engine::{Endpoint, Engine, plan, transfer, upload};
 use crate::error::Error;
 use crate::model::event::{Activity, Event, Observer, Progress};
@@ -61,6 +62,20 @@ impl Client {
     /// # Errors
     /// [`Error::Settings`] for settings that cannot work, [`Error::Tls`] for certificates that cannot be used.
     pub fn new(settings: ClientSettings, credentials: Option<Credentials>) -> Result<Self, Error> {
+        let keyring = credentials.map(|key| Keyring::fixed(key, &settings)).transpose()?;
+        Self::make(settings, keyring.map(Arc::new))
+    }
+
+    /// Makes a client whose requests are signed with what `keyring` holds: renewed before it ends, and when the store says
+    /// that it has. Nothing is asked or sent yet.
+    ///
+    /// # Errors
+    /// As [`Client::new`].
+    pub fn with_keyring(settings: ClientSettings, keyring: Arc<Keyring>) -> Result<Self, Error> {
+        Self::make(settings, Some(keyring))
+    }
+
+    fn make(settings: ClientSettings, keyring: Option<Arc<Keyring>>) -> Result<Self, Error> {
         let store = Store::new(&settings).map_err(|e| Error::Settings(e.to_string()))?;
         let https = store.endpoint().starts_with("https:");
         let tls = if https { Some(tls::client_config(settings.ca_cert.as_deref())?) } else { None };
@@ -75,7 +90,7 @@ impl Client {
             transport: Arc::new(Pool::new(connector, settings.idle_timeout)),
             endpoint_name: settings.endpoint_name.unwrap_or_else(|| store.endpoint().to_owned()),
             store,
-            credentials,
+            keyring,
             retry: settings.retry,
             endpoint: Endpoint::default(),
             buffers: BufferPool::new(settings.buffer_bytes),

@@ -14,6 +14,9 @@ fn main() -> ExitCode {
     cli::core_dumps::forbid();
     let typed = Cli::parse();
     start_tracing(typed.verbose, matches!(typed.command, Command::Serve(_)));
+    if typed.quiet {
+        report::be_quiet();
+    }
     match run(&typed) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
@@ -35,6 +38,7 @@ fn run(typed: &Cli) -> Result<(), Failure> {
         Command::Uploads(Uploads::Abort { url, connect, upload_id, older_than }) => {
             cli::uploads::abort(url, connect, upload_id.as_deref(), *older_than, typed.quiet)
         }
+        Command::Credentials { connect, json } => cli::credentials::run(connect, *json),
         Command::Serve(serve) => cli::serve::run(serve).map_err(|e| Failure::usage(e.to_string())),
     }
 }

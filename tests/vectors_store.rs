@@ -232,6 +232,9 @@ fn expected_kind(status: u16, code: &str) -> FaultKind {
         (_, "RequestTimeTooSkewed") => FaultKind::ClockSkew,
         (_, "InvalidObjectState" | "SecondLevelDomainForbidden") => FaultKind::Refused,
         (_, "NoSuchUpload") => FaultKind::NoSuchUpload,
+        (_, "InvalidSecurityToken" | "SecurityTokenExpired" | "AccessKeyIdAndSecurityTokenNotMatch") => {
+            FaultKind::TokenExpired
+        }
         (403, _) => FaultKind::Credentials,
         (404, _) => FaultKind::NotFound,
         (409 | 412, _) => FaultKind::Conflict,

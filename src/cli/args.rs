@@ -74,6 +74,16 @@ pub enum Command {
     /// List or abort unfinished uploads
     #[command(subcommand)]
     Uploads(Uploads),
+    /// Say whose key signs, where it comes from and until when it is good; never the secret
+    ///
+    /// The source is asked as for an upload; nothing is sent to the store.
+    Credentials {
+        #[command(flatten)]
+        connect: Connect,
+        /// Print one JSON object
+        #[arg(long)]
+        json: bool,
+    },
     /// Run the embedded store
     Serve(ServeArgs),
 }

@@ -1,20 +1,26 @@
 //! Which store, and who asks: from what was typed, the environment and ossutil's configuration file.
 //!
-//! Endpoint: `--endpoint`, `HAUL_ENDPOINT`, `OSS_ENDPOINT`, the file. Credentials: `OSS_*`, `ALIBABA_CLOUD_*`, the file;
-//! a file named by `--config` comes first. Empty variables count as unset.
+//! Endpoint: `--endpoint`, `HAUL_ENDPOINT`, `OSS_ENDPOINT`, the file. Credentials: see
+//! [`haul::store::credentials::chain`]. Empty variables count as unset.
 
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use haul::client::Client;
+use haul::client::{Client, Keyring};
 use haul::error::Error;
 use haul::model::object::Bucket;
 use haul::model::settings::{Addressing, ClientSettings, Proxy, Signature};
+use haul::store::credentials::chain::{Surroundings, choose};
 use haul::store::credentials::ossutil::OssutilConfig;
-use haul::store::credentials::{Credentials, CredentialsError, environment};
 
 use super::args::{self, Connect};
 use super::exit::{CREDENTIALS, Failure, SOURCE};
 use super::local::{self, Local};
+use super::report;
+
+/// What to do about a source of credentials that gives none.
+pub const SOURCES: &str = "the README, under Credentials, has the sources in the order in which they are tried";
 
 /// A client, and the embedded store if that is what it speaks to.
 pub struct Connection {
@@ -52,8 +58,28 @@ pub fn connect(typed: &Connect, bucket: &Bucket) -> Result<Connection, Failure> 
         let (local, credentials) = local::start(Path::new(directory), bucket, &mut settings)?;
         return Ok(Connection { client: Client::new(settings, Some(credentials))?, _local: Some(local) });
     }
-    let credentials = credentials(typed, config)?;
-    Ok(Connection { client: Client::new(settings, Some(credentials))?, _local: None })
+    let keyring = Arc::new(keyring(typed, &settings)?);
+    Ok(Connection { client: Client::with_keyring(settings, keyring)?, _local: None })
+}
+
+/// What the source that wins gives; warns if a file that holds a secret can be read by others. Nothing is asked yet.
+///
+/// # Errors
+/// Exit code 4 without a source that is configured and in order.
+pub fn keyring(typed: &Connect, settings: &ClientSettings) -> Result<Keyring, Failure> {
+    let read = |path: &Path| std::fs::read_to_string(path).map(zeroize::Zeroizing::new);
+    let from = Surroundings { variable: &env, read: &read, config: typed.config.as_deref() };
+    let provider =
+        choose(&from).map_err(|e| Failure { hint: Some(SOURCES), ..Failure::new(CREDENTIALS, e.to_string()) })?;
+    if let Some(path) = provider.secret_file.as_deref().filter(|path| others_may_read(path)) {
+        let path = path.display();
+        report::warn(format_args!("haul: warning: {path} holds a secret and others can read it: chmod 600 {path}"));
+    }
+    Ok(Keyring::new(provider, settings)?)
+}
+
+fn others_may_read(path: &Path) -> bool {
+    std::fs::metadata(path).is_ok_and(|metadata| metadata.permissions().mode() & 0o044 != 0)
 }
 
 fn endpoint(typed: &Connect, config: &OssutilConfig, bucket: &Bucket) -> Result<(String, bool), Failure> {
@@ -69,7 +95,7 @@ fn endpoint(typed: &Connect, config: &OssutilConfig, bucket: &Bucket) -> Result<
     })
 }
 
-fn settings(typed: &Connect, endpoint: String) -> ClientSettings {
+pub fn settings(typed: &Connect, endpoint: String) -> ClientSettings {
     let mut settings = ClientSettings::new(endpoint);
     settings.region = typed.region.clone().or_else(|| env("OSS_REGION"));
     settings.signature = match typed.signature {
@@ -102,19 +128,4 @@ fn read_config(named: Option<&Path>) -> Result<OssutilConfig, Failure> {
         Err(cause) => return Err(Failure::new(SOURCE, format!("cannot read {}: {cause}", path.display()))),
     };
     OssutilConfig::parse(&text).map_err(|e| Failure::new(CREDENTIALS, format!("{}: {e}", path.display())))
-}
-
-fn credentials(typed: &Connect, config: OssutilConfig) -> Result<Credentials, Failure> {
-    let refused = |e: CredentialsError| Failure::new(CREDENTIALS, e.to_string());
-    let from_env = || environment::from(env).map_err(refused);
-    let found = match (typed.config.is_some(), config.credentials) {
-        (true, Some(credentials)) => Some(credentials),
-        (_, configured) => from_env()?.or(configured),
-    };
-    found.ok_or_else(|| {
-        Failure::new(
-            CREDENTIALS,
-            "no credentials: set OSS_ACCESS_KEY_ID and OSS_ACCESS_KEY_SECRET, or use --config FILE",
-        )
-    })
 }

@@ -100,7 +100,7 @@ fn fault_code(kind: FaultKind) -> u8 {
     match kind {
         FaultKind::Transport | FaultKind::Server | FaultKind::Throttled => RETRY_LATER,
         FaultKind::Corrupted => INTEGRITY,
-        FaultKind::ClockSkew | FaultKind::Credentials | FaultKind::Untrusted => CREDENTIALS,
+        FaultKind::ClockSkew | FaultKind::Credentials | FaultKind::TokenExpired | FaultKind::Untrusted => CREDENTIALS,
         FaultKind::NotFound | FaultKind::NoSuchUpload | FaultKind::Conflict | FaultKind::Refused => REFUSED,
         _ => OTHER,
     }
@@ -111,7 +111,7 @@ fn hint(code: u8) -> Option<&'static str> {
         USAGE => "correct the command; --help shows every option with examples",
         SOURCE => "check that the file exists, can be read and does not change while it is sent",
         CREDENTIALS => {
-            "check OSS_ACCESS_KEY_ID and OSS_ACCESS_KEY_SECRET (or ~/.ossutilconfig), the region and the rights of the key"
+            "`haul credentials` says which key is used and until when; check it, its rights, the region and the clock"
         }
         REFUSED => "check the bucket, the key and the options against what the store says",
         INTEGRITY => {
@@ -148,6 +148,7 @@ mod tests {
             (FaultKind::Corrupted, 6),
             (FaultKind::ClockSkew, 4),
             (FaultKind::Credentials, 4),
+            (FaultKind::TokenExpired, 4),
             (FaultKind::Untrusted, 4),
             (FaultKind::NotFound, 5),
             (FaultKind::NoSuchUpload, 5),

@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `args.rs`, `values.rs` | what was typed |
 //! | `connect.rs`, `local.rs` | which store, and who asks |
-//! | `put.rs`, `stat.rs`, `verify.rs`, `checkpoint.rs`, `uploads.rs`, `serve.rs` | one command each |
+//! | `put.rs`, `stat.rs`, `verify.rs`, `checkpoint.rs`, `uploads.rs`, `credentials.rs`, `serve.rs` | one command each |
 //! | `report.rs`, `progress.rs` | what is printed |
 //! | `core_dumps.rs` | what a crash must not leave behind |
 //! | `exit.rs` | exit codes, and what to do next |
@@ -13,6 +13,7 @@ pub mod args;
 pub mod checkpoint;
 pub mod connect;
 pub mod core_dumps;
+pub mod credentials;
 pub mod exit;
 mod local;
 mod progress;

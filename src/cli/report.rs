@@ -19,6 +19,7 @@
 //! | `error` | `exit`, `message`, `hint`; the last line of any other |
 
 use std::io::Write;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use haul::client::Uploaded;
 use haul::model::event::{Activity, Event, Progress};
@@ -55,6 +56,21 @@ pub const DONE_FIELDS: [&str; 19] = [
 /// A line on standard output. A reader that went away is no reason to stop an upload.
 pub fn print(line: impl std::fmt::Display) {
     let _ = writeln!(std::io::stdout(), "{line}");
+}
+
+/// Set by `--quiet`.
+static QUIET: AtomicBool = AtomicBool::new(false);
+
+/// From now on, only errors are said.
+pub fn be_quiet() {
+    QUIET.store(true, Ordering::Relaxed);
+}
+
+/// A line on standard error, unless only errors are wanted.
+pub fn warn(line: impl std::fmt::Display) {
+    if !QUIET.load(Ordering::Relaxed) {
+        say(line);
+    }
 }
 
 /// A line on standard error.

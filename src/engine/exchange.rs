@@ -46,15 +46,23 @@ impl<'a> Exchange<'a> {
         let engine = self.engine;
         self.stage.set(Step::Turn);
         engine.endpoint.turn().await;
-        let request = engine.store.request(operation, engine.credentials.as_ref(), engine.endpoint.time());
+        let key = match &engine.keyring {
+            Some(keyring) => Some(keyring.current().await?),
+            None => None,
+        };
+        let credentials = key.as_ref().map(|key| &*key.credentials);
+        let request = engine.store.request(operation, credentials, engine.endpoint.time());
         let (mut head, own) = request.into_parts();
         head.extensions.insert(self.stage.clone());
         let body = body.unwrap_or_else(|| full(own));
         let answer = engine.transport.send(http::Request::from_parts(head, body)).await;
         let outcome = answer.and_then(|response| engine.store.reply(operation, &response));
-        let outcome = outcome.map_err(|fault| redact(fault, engine.credentials.as_ref()));
+        let outcome = outcome.map_err(|fault| redact(fault, credentials));
         engine.endpoint.learn(&outcome);
-        outcome
+        match (&engine.keyring, &key) {
+            (Some(keyring), Some(key)) => keyring.judge(key, outcome).await,
+            _ => outcome,
+        }
     }
 
     /// Which try this is, from 1.

@@ -11,6 +11,8 @@
 //! | `receipt.rs` | after the object is stored: reading the file again, the receipt |
 //! | `exchange.rs` | one operation, tried again as the policy allows |
 //! | `endpoint.rs` | how the endpoint is: its clock, its pace, what may be tried again |
+//! | `keyring.rs` | the credentials that requests are signed with now |
+//! | `fetch.rs`, `process.rs` | asking sources for credentials |
 //! | `transfer.rs` | what a running transfer shares: progress, events, cancellation |
 
 use std::sync::Arc;
@@ -19,13 +21,15 @@ use crate::model::retry::RetryPolicy;
 use crate::net::Transport;
 use crate::source::buffer::BufferPool;
 use crate::store::Store;
-use crate::store::credentials::Credentials;
 
 mod attempt;
 mod body;
 mod endpoint;
 mod exchange;
+mod fetch;
+pub(crate) mod keyring;
 mod prepare;
+mod process;
 mod receipt;
 mod resume;
 pub(crate) mod transfer;
@@ -41,7 +45,8 @@ pub(crate) use upload::upload;
 pub(crate) struct Engine {
     pub transport: Arc<dyn Transport>,
     pub store: Store,
-    pub credentials: Option<Credentials>,
+    /// `None`: requests are not signed.
+    pub keyring: Option<Arc<keyring::Keyring>>,
     pub retry: RetryPolicy,
     pub endpoint: Endpoint,
     pub buffers: BufferPool,

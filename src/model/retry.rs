@@ -19,6 +19,8 @@ pub enum FaultKind {
     ClockSkew,
     /// Key, secret, token or permission: nobody else can mend it.
     Credentials,
+    /// The session token was refused, and there is another by now: again at once.
+    TokenExpired,
     /// The server did not prove to be the one that was named: never again without a person.
     Untrusted,
     /// Bucket, object or upload does not exist.
@@ -163,6 +165,7 @@ impl RetryPolicy {
     /// Full jitter as in the Go SDK v2 (specification, section 5.3). A wait that the store asks for is obeyed, up to `cap`.
     pub fn decide(&self, fault: &Fault, tries: Tries, elapsed: Duration, random: f64) -> Verdict {
         let is_over = match fault.kind {
+            FaultKind::TokenExpired if tries.failed < self.attempts => return Verdict::Again(Duration::ZERO),
             FaultKind::Throttled => elapsed >= self.throttled_for,
             FaultKind::Corrupted => tries.failed >= self.attempts_corrupted.min(self.attempts),
             kind => !kind.is_passing() || tries.failed >= self.attempts,
@@ -227,6 +230,14 @@ mod tests {
             let verdict = RetryPolicy::default().decide(&Fault::new(kind, ""), failed(1), Duration::ZERO, 0.5);
             assert_eq!(verdict, Verdict::GiveUp);
         }
+    }
+
+    #[test]
+    fn a_token_that_was_renewed_is_used_at_once_but_not_without_end() {
+        let fault = Fault::new(FaultKind::TokenExpired, "");
+        let decide = |tries| RetryPolicy::default().decide(&fault, failed(tries), Duration::ZERO, 1.0);
+        assert_eq!(decide(1), Verdict::Again(Duration::ZERO));
+        assert_eq!(decide(10), Verdict::GiveUp);
     }
 
     #[test]

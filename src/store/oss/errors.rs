@@ -16,6 +16,9 @@ const SHOWN_MAX: usize = 200;
 /// Marks, in lower case, of answers that may repeat what was signed.
 const NOT_SHOWN: [&str; 4] = ["<error", "stringtosign", "security-token", "authorization"];
 
+/// Detailed codes of tokens that are malformed, expired or unknown (specification, section 5.2).
+const TOKEN_ECS: [&str; 3] = ["0002-00000006", "0002-00000007", "0002-00000008"];
+
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct Document {
@@ -33,7 +36,7 @@ impl Document {
         let echoes = |text: &str| text.to_ascii_lowercase().contains("proxy-authorization");
         let said = |text: Option<String>| text.as_deref().map(shown).filter(|t| !t.is_empty() && !echoes(t));
         let (code, ec) = (said(self.code), said(self.ec));
-        let kind = kind(status, code.as_deref());
+        let kind = kind(status, code.as_deref(), ec.as_deref());
         let mut message = said(self.message).unwrap_or_else(|| reason(status).to_owned());
         if let Some(endpoint) = said(self.endpoint) {
             message += &format!("; use the endpoint {endpoint}");
@@ -100,11 +103,17 @@ fn host_of_url(url: &str) -> Option<String> {
 }
 
 /// Named by code first, since one status has many meanings; by status where the code says no more.
-fn kind(status: StatusCode, code: Option<&str>) -> FaultKind {
+fn kind(status: StatusCode, code: Option<&str>, ec: Option<&str>) -> FaultKind {
+    if status == StatusCode::FORBIDDEN && ec.is_some_and(|ec| TOKEN_ECS.contains(&ec)) {
+        return FaultKind::TokenExpired;
+    }
     match code.unwrap_or_default() {
         "RequestTimeout" | "BadRequest" => FaultKind::Server,
         "InvalidDigest" => FaultKind::Corrupted,
         "RequestTimeTooSkewed" => FaultKind::ClockSkew,
+        "InvalidSecurityToken" | "SecurityTokenExpired" | "AccessKeyIdAndSecurityTokenNotMatch" => {
+            FaultKind::TokenExpired
+        }
         "NoSuchUpload" => FaultKind::NoSuchUpload,
         "InvalidObjectState" | "SecondLevelDomainForbidden" | "NotImplemented" => FaultKind::Refused,
         "QpsLimitExceeded" => FaultKind::Throttled,
@@ -199,6 +208,9 @@ mod tests {
     fn kinds_tell_what_to_do() {
         let kind = |status, code| answer(status, &[], &document(code)).kind;
         assert_eq!(kind(403, "AccessDenied"), FaultKind::Credentials);
+        assert_eq!(kind(403, "SecurityTokenExpired"), FaultKind::TokenExpired);
+        let detailed = "<Error><Code>AccessDenied</Code><EC>0002-00000007</EC></Error>";
+        assert_eq!(answer(403, &[], detailed).kind, FaultKind::TokenExpired);
         assert_eq!(kind(404, "NoSuchUpload"), FaultKind::NoSuchUpload);
         assert_eq!(kind(404, "NoSuchBucket"), FaultKind::NotFound);
         assert_eq!(kind(409, "FileAlreadyExists"), FaultKind::Conflict);

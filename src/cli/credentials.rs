@@ -1,0 +1,45 @@
+//! `haul credentials`: which source won, and until when. Never a secret.
+
+use haul::client::Identity;
+use serde_json::json;
+
+use super::args::Connect;
+use super::connect::{SOURCES, keyring, settings, wait};
+use super::exit::{CREDENTIALS, Failure};
+use super::report::print;
+
+/// # Errors
+/// Exit code 4 if there are none or the source refuses, 7 if it cannot be reached.
+pub fn run(typed: &Connect, as_json: bool) -> Result<(), Failure> {
+    let keyring = keyring(typed, &settings(typed, String::new()))?;
+    let identity = wait(keyring.identity()).map_err(|failure| match failure.code {
+        CREDENTIALS => Failure { hint: Some(SOURCES), ..failure },
+        _ => failure,
+    })?;
+    if as_json {
+        print(json!({
+            "source": identity.source,
+            "access_key_id": identity.access_key_id,
+            "temporary": identity.is_temporary,
+            "expires": time(&identity),
+        }));
+    } else {
+        print(as_text(&identity));
+    }
+    Ok(())
+}
+
+fn as_text(identity: &Identity) -> String {
+    let until = match (time(identity), identity.is_temporary) {
+        (Some(time), _) => time,
+        (None, true) => "not known: the source does not say when the token ends".to_owned(),
+        (None, false) => "does not expire".to_owned(),
+    };
+    format!("source      {}\nkey id      {}\nuntil       {until}", identity.source, identity.access_key_id)
+}
+
+/// When they end, as `2025-01-01T06:00:00Z`.
+fn time(identity: &Identity) -> Option<String> {
+    let at = jiff::Timestamp::try_from(identity.expires?).ok()?;
+    Some(at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string())
+}
