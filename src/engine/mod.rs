@@ -10,6 +10,7 @@
 //! | `body.rs` | a range of the file as a request body, checksummed as it passes |
 //! | `exchange.rs` | one operation, tried again as the policy allows |
 //! | `transfer.rs` | what a running transfer shares: progress, events, cancellation |
+//! | `simulation/` | the whole of it with a store in memory and a disk that loses power; tests only |
 
 use std::sync::Arc;
 
@@ -24,6 +25,8 @@ mod body;
 mod exchange;
 mod prepare;
 mod resume;
+#[cfg(test)]
+mod simulation;
 pub(crate) mod transfer;
 mod upload;
 mod worker;
