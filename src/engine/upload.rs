@@ -161,9 +161,22 @@ impl Job<'_> {
             Err(error) => {
                 // What is in the store stays known, whatever ended the run; the first error is the one to report.
                 let _ = journal.barrier().await;
+                if matches!(error, Error::Checkpoint(_)) {
+                    self.tell_what_is_stored(plan);
+                }
                 Err(error)
             }
         }
+    }
+
+    /// The upload id is durable before any part is sent, so that a listing finds even parts that are not recorded.
+    fn tell_what_is_stored(&self, plan: &PartPlan) {
+        let (known, all) = (self.transfer.counters.parts_done.load(Relaxed), plan.count());
+        let message = format!(
+            "{known} of {all} parts are known to be in the store; the same command goes on from them once the checkpoint \
+             can be written"
+        );
+        self.transfer.tell(Event::Warning { message });
     }
 
     async fn multipart_with(
