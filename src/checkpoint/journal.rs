@@ -8,10 +8,11 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use std::{io, mem};
 
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 
 use super::wal::dir::{Directory, LockError};
 use super::wal::log::Log;
@@ -36,7 +37,7 @@ pub enum Found {
 
 type Done = oneshot::Sender<Result<(), CheckpointError>>;
 
-enum Command {
+pub(crate) enum Command {
     Record(Vec<u8>),
     Barrier(Done),
     Remove(Done),
@@ -77,16 +78,23 @@ impl Journal {
         name: &str,
         binding: Binding,
     ) -> Result<(Self, Checkpoint, Found), CheckpointError> {
+        let (journal, writer, checkpoint, found) = Self::recover(storage, path, name, binding)?;
+        Ok((journal.start(writer)?, checkpoint, found))
+    }
+
+    /// Everything of [`Journal::open_on`] but the thread: whoever calls it has the writer write.
+    pub(crate) fn recover<S: Storage>(
+        storage: S,
+        path: &Path,
+        name: &str,
+        binding: Binding,
+    ) -> Result<(Self, Writer<S>, Checkpoint, Found), CheckpointError> {
         let mut log = Log::new(storage, name);
         let unwritable = |cause| CheckpointError::Unwritable { path: path.to_owned(), cause };
         let bytes = log.read().map_err(|cause| CheckpointError::Unreadable { path: path.to_owned(), cause })?;
         let (checkpoint, found) =
             recovery::resume(bytes.as_deref(), binding).map_err(|version| recovery::later_format(path, version))?;
         log.compact(&record::encode_snapshot(&checkpoint)).map_err(unwritable)?;
-        Ok((Self::start(log, path)?, checkpoint, found))
-    }
-
-    fn start(log: Log<impl Storage + 'static>, path: &Path) -> Result<Self, CheckpointError> {
         let failed = Arc::new(OnceLock::new());
         let (commands, queue) = mpsc::channel();
         let writer = Writer {
@@ -96,11 +104,17 @@ impl Journal {
             failed: failed.clone(),
             unsynced_since: None,
             frames: Vec::new(),
+            gather: GATHER,
         };
+        let journal = Self { path: path.to_owned(), commands: Some(commands), failed, writer: None };
+        Ok((journal, writer, checkpoint, found))
+    }
+
+    fn start(mut self, writer: Writer<impl Storage + 'static>) -> Result<Self, CheckpointError> {
         let thread = std::thread::Builder::new().name("haul-journal".into()).spawn(|| writer.run());
-        let writer =
-            thread.map_err(|cause| CheckpointError::Unwritable { path: path.to_owned(), cause: Arc::new(cause) })?;
-        Ok(Self { path: path.to_owned(), commands: Some(commands), failed, writer: Some(writer) })
+        let unwritable = |cause| CheckpointError::Unwritable { path: self.path.clone(), cause: Arc::new(cause) };
+        self.writer = Some(thread.map_err(unwritable)?);
+        Ok(self)
     }
 
     /// Queues a fact. It is written soon and durable soon after; see [`Journal::barrier`].
@@ -176,7 +190,7 @@ impl Drop for Journal {
 }
 
 /// The thread's side.
-struct Writer<S> {
+pub(crate) struct Writer<S> {
     log: Log<S>,
     path: PathBuf,
     queue: Receiver<Command>,
@@ -184,6 +198,7 @@ struct Writer<S> {
     unsynced_since: Option<Instant>,
     /// Frames of the group being gathered.
     frames: Vec<u8>,
+    gather: Duration,
 }
 
 impl<S: Storage> Writer<S> {
@@ -225,7 +240,7 @@ impl<S: Storage> Writer<S> {
             next = self.queue.try_recv().ok();
             if next.is_none() && waiting.is_empty() && !gathered {
                 gathered = true;
-                std::thread::sleep(GATHER);
+                std::thread::sleep(self.gather);
                 next = self.queue.try_recv().ok();
             }
         }
@@ -271,6 +286,30 @@ impl<S: Storage> Writer<S> {
         result.map_err(|cause| {
             self.failed.get_or_init(|| CheckpointError::Unwritable { path: self.path.clone(), cause }).clone()
         })
+    }
+}
+
+/// A writer without a thread, for a simulation that decides when the disk gets its turn.
+#[cfg(test)]
+impl<S: Storage> Writer<S> {
+    /// The next command, if one is queued; [`mpsc::TryRecvError::Disconnected`] when the journal is dropped.
+    pub fn next_by_hand(&mut self) -> Result<Command, mpsc::TryRecvError> {
+        self.gather = Duration::ZERO;
+        self.queue.try_recv()
+    }
+
+    /// Does `first` and what is queued behind it, as the thread would.
+    pub fn group_by_hand(&mut self, first: Command) {
+        self.group(first);
+    }
+
+    /// When what is written must be synced, if anything is.
+    pub fn sync_due(&self) -> Option<Instant> {
+        self.unsynced_since.map(|since| since + SYNC_EVERY)
+    }
+
+    pub fn sync_by_hand(&mut self) {
+        let _ = self.sync();
     }
 }
 

@@ -14,6 +14,7 @@
 //! | `keyring.rs` | the credentials that requests are signed with now |
 //! | `fetch.rs`, `process.rs` | asking sources for credentials |
 //! | `transfer.rs` | what a running transfer shares: progress, events, cancellation |
+//! | `simulation/` | the whole of it with a store in memory and a disk that loses power; tests only |
 
 use std::sync::Arc;
 
@@ -32,6 +33,8 @@ mod prepare;
 mod process;
 mod receipt;
 mod resume;
+#[cfg(test)]
+mod simulation;
 pub(crate) mod transfer;
 mod upload;
 mod worker;

@@ -24,7 +24,8 @@ pub(super) struct Prepared {
     /// `None`: the file goes in a single PUT.
     pub plan: Option<PartPlan>,
     pub checkpoint: Option<PathBuf>,
-    wanted_bytes: u64,
+    /// Length that was asked for, before it was moved into what the store takes.
+    pub wanted_bytes: u64,
 }
 
 /// Opens the file and makes the plan. Blocks on the disk.

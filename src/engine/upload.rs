@@ -75,8 +75,8 @@ pub(super) struct Job<'a> {
     pub engine: &'a Arc<Engine>,
     pub transfer: &'a Arc<Transfer>,
     pub request: &'a UploadRequest,
-    prepared: &'a Prepared,
-    begun: Instant,
+    pub prepared: &'a Prepared,
+    pub begun: Instant,
 }
 
 /// Uploads a file: in one PUT if it is smaller than a part, else in parts, going on where a checkpoint says. Starts over
@@ -157,7 +157,7 @@ impl Job<'_> {
     async fn put(&self) -> Result<Uploaded, Error> {
         // An earlier, longer state of the file may have left an upload open.
         let stale = self.prepared.checkpoint.as_ref().is_some_and(|path| path.exists());
-        let journal = if stale { Some(self.open_journal().await?) } else { None };
+        let journal = if stale { Some(self.take_up(self.open_journal().await?).await?) } else { None };
         let (stored, crc64) = self.transfer.unless_cancelled(self.put_object()).await??;
         self.prepared.file.check_unchanged()?;
         let verified = stored.crc64.is_some();
@@ -204,7 +204,12 @@ impl Job<'_> {
     /// In parts. The order of the steps is what makes an upload survive a crash at any point.
     async fn multipart(&self, plan: &PartPlan) -> Result<Uploaded, Error> {
         let Some(_) = &self.prepared.checkpoint else { return self.multipart_without_checkpoint(plan).await };
-        let (journal, mut checkpoint) = self.open_journal().await?;
+        self.multipart_from(plan, self.open_journal().await?).await
+    }
+
+    /// Goes on from what stood at the place of the checkpoint.
+    pub(super) async fn multipart_from(&self, plan: &PartPlan, opened: Opened) -> Result<Uploaded, Error> {
+        let (journal, mut checkpoint) = self.take_up(opened).await?;
         let result = self.multipart_with(plan, &journal, &mut checkpoint).await;
         match result {
             Ok(uploaded) => {
@@ -214,9 +219,22 @@ impl Job<'_> {
             Err(error) => {
                 // What is in the store stays known, whatever ended the run; the first error is the one to report.
                 let _ = journal.barrier().await;
+                if matches!(error, Error::Checkpoint(_)) {
+                    self.tell_what_is_stored(plan);
+                }
                 Err(error)
             }
         }
+    }
+
+    /// The upload id is durable before any part is sent, so that a listing finds even parts that are not recorded.
+    fn tell_what_is_stored(&self, plan: &PartPlan) {
+        let (known, all) = (self.transfer.counters.parts_done.load(Relaxed), plan.count());
+        let message = format!(
+            "{known} of {all} parts are known to be in the store; the same command goes on from them once the checkpoint \
+             can be written"
+        );
+        self.transfer.tell(Event::Warning { message });
     }
 
     async fn multipart_with(
@@ -256,16 +274,24 @@ impl Job<'_> {
         result
     }
 
-    async fn open_journal(&self) -> Result<(Journal, Checkpoint), Error> {
+    async fn open_journal(&self) -> Result<Opened, Error> {
         let path = self.prepared.checkpoint.clone().expect("called only where a checkpoint is wanted");
-        let binding = Binding {
+        let binding = self.binding();
+        blocking(move || Journal::open(&path, binding).map_err(Error::from)).await
+    }
+
+    pub(super) fn binding(&self) -> Binding {
+        Binding {
             source: self.prepared.file.fingerprint(),
             endpoint: self.engine.endpoint_name.clone(),
             bucket: self.request.bucket.clone(),
             key: self.request.key.clone(),
             part_bytes: self.prepared.part_bytes,
-        };
-        let (journal, checkpoint, found) = blocking(move || Journal::open(&path, binding).map_err(Error::from)).await?;
+        }
+    }
+
+    /// Says what was found, and ends the uploads that are not gone on with.
+    async fn take_up(&self, (journal, checkpoint, found): Opened) -> Result<(Journal, Checkpoint), Error> {
         if let Found::StartedOver { reason } = found {
             self.transfer.tell(Event::StartedOver { reason });
         }
@@ -463,6 +489,9 @@ impl Job<'_> {
         parts.iter().map(receipt).collect()
     }
 }
+
+/// A journal, and what it begins with.
+pub(super) type Opened = (Journal, Checkpoint, Found);
 
 /// How an upload begins.
 enum Resume {

@@ -101,6 +101,29 @@ impl Disk {
         Self::holding(self.state().files.clone())
     }
 
+    /// One of the disks that [`Disk::outcomes`] lists; `pick(n)` chooses a number below `n`.
+    pub fn after_power_loss(&self, mut pick: impl FnMut(usize) -> usize) -> Disk {
+        let state = self.state();
+        let mut files = match &state.in_flight {
+            Some(after) if pick(2) == 0 => after.clone(),
+            _ => state.files.clone(),
+        };
+        files.retain(|_, file| file.named || pick(2) == 0);
+        for file in files.values_mut() {
+            let kept = pick(file.live.len() - file.durable_bytes + 1);
+            let damage = [Damage::Lost, Damage::LastByte, Damage::Zeros][pick(3)];
+            *file = SimFile::durable(damage_tail(file, kept, damage));
+        }
+        Self::holding(files)
+    }
+
+    /// The bytes of a file that no power loss takes; `None` if there may be no such file.
+    pub fn durable(&self, name: &str) -> Option<Vec<u8>> {
+        let state = self.state();
+        let file = state.files.get(name).filter(|file| file.named)?;
+        Some(file.live[..file.durable_bytes].to_vec())
+    }
+
     fn holding(files: Files) -> Self {
         Self(Arc::new(Mutex::new(State { files, ..State::default() })))
     }
