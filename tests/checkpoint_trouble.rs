@@ -4,8 +4,8 @@
 mod common;
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
+use common::traced::{may_trace, traced};
 use common::*;
 use haul::checkpoint::{Binding, Journal};
 use haul::model::object::{Bucket, Fingerprint, Key};
@@ -14,19 +14,9 @@ const OPTIONS: [&str; 4] = ["--part-size", "100KiB", "--parallel", "1"];
 
 /// Runs a put whose `call`s on the file's `suffix` fail with `error` from the `nth` on; gives what it says.
 fn refused(file: &Path, endpoint: &str, suffix: &str, call: &str, error: &str, nth: u32) -> String {
-    let plain = put(file, endpoint, &OPTIONS);
     let on = PathBuf::from(format!("{}{suffix}", file.display()));
-    let mut traced = Command::new("strace");
-    traced.args(["-f", "-qq", "-o", "/dev/null", "-e", &format!("trace={call}"), "-P"]).arg(on);
-    traced.args(["-e", &format!("inject={call}:error={error}:when={nth}+")]);
-    traced.arg(plain.get_program()).args(plain.get_args());
-    for (name, value) in plain.get_envs() {
-        match value {
-            Some(value) => traced.env(name, value),
-            None => traced.env_remove(name),
-        };
-    }
-    let output = traced.output().expect("strace is installed");
+    let inject = format!("error={error}:when={nth}+");
+    let output = traced(&put(file, endpoint, &OPTIONS), call, &inject, Some(&on));
     let said = text(&output.stdout) + &text(&output.stderr);
     assert_eq!(exit_code(&output), 8, "{call} {error}: {said}");
     said
@@ -34,6 +24,9 @@ fn refused(file: &Path, endpoint: &str, suffix: &str, call: &str, error: &str, n
 
 #[test]
 fn a_disk_that_fails_stops_the_upload_which_says_what_is_in_the_store_and_goes_on_later() {
+    if !may_trace() {
+        return;
+    }
     let scratch = tempfile::tempdir().unwrap();
     let store = Served::start(scratch.path());
     for (seed, call, error) in [(1, "write", "ENOSPC"), (2, "fdatasync", "EIO")] {
@@ -48,6 +41,9 @@ fn a_disk_that_fails_stops_the_upload_which_says_what_is_in_the_store_and_goes_o
 
 #[test]
 fn a_place_that_is_read_only_is_refused_before_anything_is_sent() {
+    if !may_trace() {
+        return;
+    }
     let scratch = tempfile::tempdir().unwrap();
     let store = Served::start(scratch.path());
     let (file, _) = random_file(scratch.path(), (100 << 10) * 6 - 777, 3);

@@ -3,6 +3,7 @@
 
 pub mod canned;
 pub mod meddler;
+pub mod traced;
 
 use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader, Write};
