@@ -25,7 +25,7 @@ pub(super) struct Exchange<'a> {
     tries: Tries,
     clock_was_set: bool,
     stage: Stage,
-    _in_flight: Option<InFlight>,
+    in_flight: Option<InFlight>,
 }
 
 impl<'a> Exchange<'a> {
@@ -36,9 +36,9 @@ impl<'a> Exchange<'a> {
         part: Option<PartNumber>,
     ) -> Self {
         let stage = Stage::new(Step::Turn);
-        let _in_flight = transfer.map(|transfer| transfer.begin(operation, part, 1, stage.clone()));
+        let in_flight = transfer.map(|transfer| transfer.begin(operation, part, stage.clone()));
         let (begun, tries) = (Instant::now(), Tries::default());
-        Self { engine, transfer, operation, part, begun, tries, clock_was_set: false, stage, _in_flight }
+        Self { engine, transfer, operation, part, begun, tries, clock_was_set: false, stage, in_flight }
     }
 
     /// One try. `body` replaces the operation's own.
@@ -90,7 +90,7 @@ impl<'a> Exchange<'a> {
         });
         self.stage.set(Step::BackOff);
         tokio::time::sleep(delay).await;
-        if let Some(in_flight) = &self._in_flight {
+        if let Some(in_flight) = &self.in_flight {
             in_flight.attempt(self.number());
         }
         true

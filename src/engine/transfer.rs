@@ -149,17 +149,11 @@ impl Transfer {
         )
     }
 
-    /// Notes that an exchange goes into its `attempt`th try; `stage` is where it stands.
-    pub(super) fn begin(
-        &self,
-        operation: &'static str,
-        part: Option<PartNumber>,
-        attempt: u32,
-        stage: Stage,
-    ) -> InFlight {
+    /// Notes that an exchange begins; `stage` is where it stands.
+    pub(super) fn begin(&self, operation: &'static str, part: Option<PartNumber>, stage: Stage) -> InFlight {
         let mut entries = self.activities.lock();
         let id = entries.last_key_value().map_or(0, |(last, _)| last + 1);
-        entries.insert(id, Entry { operation, part, attempt, stage });
+        entries.insert(id, Entry { operation, part, attempt: 1, stage });
         InFlight { activities: self.activities.clone(), id }
     }
 

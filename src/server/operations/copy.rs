@@ -60,7 +60,7 @@ pub(super) async fn upload_part_copy(
 }
 
 /// `/BUCKET/KEY`, percent-encoded; the leading slash may be missing.
-pub(super) fn source_of(request: &Request) -> Result<Address, Failure> {
+fn source_of(request: &Request) -> Result<Address, Failure> {
     let text = request.header(SOURCE).unwrap_or("");
     let refused = |message: &str| Failure::argument(SOURCE, text, message);
     let (path, query) = text.split_once('?').unwrap_or((text, ""));
