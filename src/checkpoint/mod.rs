@@ -74,6 +74,14 @@ pub struct StoredPart {
     pub crc64: u64,
 }
 
+/// Parts that were recorded for a file which may be another one now. None counts before the file was read again.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Claims {
+    /// How the file's identity changed.
+    pub why: String,
+    pub parts: BTreeMap<PartNumber, StoredPart>,
+}
+
 /// Names an upload that may still have to be aborted, wherever it is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OpenUpload {

@@ -11,10 +11,10 @@ use super::attempt::{Failure, Upload, compare, read_crc64, send_range};
 use super::exchange::Exchange;
 use super::prepare::{Prepared, prepare};
 use super::receipt;
-use super::resume::{Inventory, abort_abandoned, take_stock};
+use super::resume::{Inventory, abort_abandoned, bears_out, take_stock};
 use super::transfer::Transfer;
 use super::worker::send_missing;
-use crate::checkpoint::{Binding, Checkpoint, Found, Journal, Record, StoredPart};
+use crate::checkpoint::{Binding, Checkpoint, Claims, Found, Journal, Record, StoredPart};
 use crate::error::Error;
 use crate::model::crc64::combine_all;
 use crate::model::event::Event;
@@ -162,7 +162,7 @@ impl Job<'_> {
         self.prepared.file.check_unchanged()?;
         let verified = stored.crc64.is_some();
         self.transfer.counters.bytes_confirmed.store(self.prepared.file.bytes(), Relaxed);
-        if let Some((journal, _)) = journal {
+        if let Some((journal, ..)) = journal {
             journal.remove().await?;
         }
         Ok(self.uploaded(stored, crc64, verified, None))
@@ -209,8 +209,8 @@ impl Job<'_> {
 
     /// Goes on from what stood at the place of the checkpoint.
     pub(super) async fn multipart_from(&self, plan: &PartPlan, opened: Opened) -> Result<Uploaded, Error> {
-        let (journal, mut checkpoint) = self.take_up(opened).await?;
-        let result = self.multipart_with(plan, &journal, &mut checkpoint).await;
+        let (journal, mut checkpoint, claims) = self.take_up(opened).await?;
+        let result = self.multipart_with(plan, &journal, &mut checkpoint, &claims).await;
         match result {
             Ok(uploaded) => {
                 journal.remove().await?;
@@ -242,8 +242,9 @@ impl Job<'_> {
         plan: &PartPlan,
         journal: &Journal,
         checkpoint: &mut Checkpoint,
+        claims: &Claims,
     ) -> Result<Uploaded, Error> {
-        let (upload_id, inventory) = match self.resume(plan, journal, checkpoint).await? {
+        let (upload_id, inventory) = match self.resume(plan, journal, checkpoint, claims).await? {
             Resume::GoOn(upload_id, inventory) => (upload_id, inventory),
             Resume::AlreadyDone(uploaded) => return Ok(*uploaded),
             Resume::FromStart => {
@@ -291,23 +292,34 @@ impl Job<'_> {
     }
 
     /// Says what was found, and ends the uploads that are not gone on with.
-    async fn take_up(&self, (journal, checkpoint, found): Opened) -> Result<(Journal, Checkpoint), Error> {
-        if let Found::StartedOver { reason } = found {
-            self.transfer.tell(Event::StartedOver { reason });
-        }
+    async fn take_up(&self, (journal, checkpoint, found): Opened) -> Result<(Journal, Checkpoint, Claims), Error> {
+        let claims = match found {
+            Found::Moved(claims) => claims,
+            Found::Nothing | Found::Resumed => Claims::default(),
+            Found::StartedOver { reason } => {
+                self.transfer.tell(Event::StartedOver { reason });
+                Claims::default()
+            }
+        };
         let cleared = abort_abandoned(self.engine, self.transfer, &journal, &checkpoint.abandoned);
         self.transfer.unless_cancelled(cleared).await??;
-        Ok((journal, checkpoint))
+        Ok((journal, checkpoint, claims))
     }
 
-    async fn resume(&self, plan: &PartPlan, journal: &Journal, checkpoint: &mut Checkpoint) -> Result<Resume, Error> {
+    async fn resume(
+        &self,
+        plan: &PartPlan,
+        journal: &Journal,
+        checkpoint: &mut Checkpoint,
+        claims: &Claims,
+    ) -> Result<Resume, Error> {
         let Some(upload_id) = checkpoint.upload_id.clone() else { return Ok(Resume::FromStart) };
-        let stock = take_stock(self, plan, &upload_id, checkpoint);
+        let stock = take_stock(self, plan, &upload_id, checkpoint, claims);
         if let Some(inventory) = self.transfer.unless_cancelled(stock).await?? {
             return Ok(Resume::GoOn(upload_id, inventory));
         }
         // Unknown to the store: aborted by someone, or completed by a run that could not say so.
-        if let Some(uploaded) = self.completed_before(plan, &upload_id, checkpoint).await? {
+        if let Some(uploaded) = self.completed_before(plan, &upload_id, checkpoint, claims).await? {
             return Ok(Resume::AlreadyDone(Box::new(uploaded)));
         }
         let reason = format!("the store does not know the upload {upload_id} any more");
@@ -317,23 +329,29 @@ impl Job<'_> {
         Ok(Resume::FromStart)
     }
 
-    /// Whether the object in the store is the one that the checkpoint's parts make.
+    /// Whether the object in the store is the one that the checkpoint's parts make, be they facts or claims.
     async fn completed_before(
         &self,
         plan: &PartPlan,
         upload_id: &UploadId,
         checkpoint: &Checkpoint,
+        claims: &Claims,
     ) -> Result<Option<Uploaded>, Error> {
-        if checkpoint.parts.len() != plan.count() as usize {
+        let claimed = !claims.parts.is_empty();
+        let parts = if claimed { &claims.parts } else { &checkpoint.parts };
+        if parts.len() != plan.count() as usize {
             return Ok(None);
         }
-        let crc64 = combine_all(checkpoint.parts.values().map(|p| (p.crc64, p.bytes)));
+        let crc64 = combine_all(parts.values().map(|p| (p.crc64, p.bytes)));
         let Some(stored) = self.object_is(plan.object_bytes(), crc64).await? else { return Ok(None) };
+        if claimed && !bears_out(self, plan, claims).await? {
+            return Ok(None);
+        }
         self.prepared.file.check_unchanged()?;
-        for part in checkpoint.parts.values() {
+        for part in parts.values() {
             self.transfer.counters.resumed(part.bytes);
         }
-        let parts: Vec<_> = checkpoint.parts.iter().map(|(number, part)| (*number, part.clone())).collect();
+        let parts: Vec<_> = parts.iter().map(|(number, part)| (*number, part.clone())).collect();
         Ok(Some(self.uploaded(stored, crc64, true, Some((upload_id, &parts)))))
     }
 

@@ -35,6 +35,9 @@ pub enum Event {
     },
     /// A checkpoint was found and is good: this much is already in the store.
     Resumed { upload_id: UploadId, parts: u32, bytes: u64 },
+    /// This much is in the store, but not known to be of this file: it is read again, and a part counts when its checksum
+    /// agrees. `why`: the identity of the file changed, or the checkpoint does not know the parts.
+    Comparing { parts: u32, bytes: u64, why: String },
     /// A checkpoint was found and cannot be used, or the file changed while it was read and is sent from the start.
     StartedOver { reason: String },
     /// The store opened an upload, and its id is durable.
