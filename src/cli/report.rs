@@ -15,6 +15,7 @@
 //! | `hedged` | `part`, `after_ms`: it took much longer than others and is sent once more on another connection |
 //! | `completing` | `parts` |
 //! | `rereading` | `bytes` |
+//! | `left_open` | `endpoint`, `bucket`, `key`, `upload_id`, `why`: the upload could not be aborted and nothing remembers it |
 //! | `warning` | `message` |
 //! | `done` | see [`DONE_FIELDS`]; the last line of a good run |
 //! | `error` | `exit`, `message`, `hint`; the last line of any other |

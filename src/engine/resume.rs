@@ -1,13 +1,12 @@
 //! What of an interrupted upload is still good: the checkpoint knows what was sent, the store knows what it has.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::{StreamExt, TryStreamExt, stream};
+use tokio::time::Instant;
 
-use super::Engine;
 use super::attempt::read_crc64;
-use super::transfer::Transfer;
 use super::upload::Job;
 use super::worker::Missing;
 use crate::checkpoint::{Checkpoint, Claims, Journal, OpenUpload, Record, StoredPart};
@@ -18,6 +17,9 @@ use crate::model::part::{Part, PartNumber, PartPlan};
 use crate::model::retry::FaultKind;
 use crate::store::operations::abort::Abort;
 use crate::store::operations::list_parts::{ListParts, ListedPart};
+
+/// Longest time that cleaning up at the end of a run may take.
+const ABORT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Parts in the store, and parts to send.
 pub(super) struct Inventory {
@@ -132,28 +134,42 @@ async fn list_parts(job: &Job<'_>, upload_id: &UploadId) -> Result<Option<Listin
     }
 }
 
-/// Aborts uploads that an older checkpoint left open, so that their parts are not paid for.
+/// Aborts uploads that an older checkpoint left open, so that their parts are not paid for. What cannot be aborted stays
+/// known, and is tried again when the transfer is done.
 pub(super) async fn abort_abandoned(
-    engine: &Engine,
-    transfer: &Arc<Transfer>,
+    job: &Job<'_>,
     journal: &Journal,
-    abandoned: &[OpenUpload],
+    checkpoint: &mut Checkpoint,
 ) -> Result<(), Error> {
-    for upload in abandoned {
-        let OpenUpload { endpoint, bucket, key, upload_id } = upload;
-        let result = if *endpoint == engine.endpoint_name {
-            engine.exchange(&Abort { bucket, key, upload_id }, Some(transfer)).await.map_err(|e| e.to_string())
-        } else {
-            Err(format!("it is at another endpoint, {endpoint}"))
-        };
-        match result {
-            Ok(()) => journal.record(Record::AbandonedAborted(upload_id.clone()))?,
-            Err(why) => transfer.tell(Event::Warning {
-                message: format!("the upload {upload_id} of oss://{bucket}/{key} stays open in the store: {why}"),
-            }),
+    for upload in checkpoint.abandoned.clone() {
+        if abort(job, &upload).await.is_ok() {
+            let aborted = Record::AbandonedAborted(upload.upload_id);
+            checkpoint.apply(aborted.clone());
+            journal.record(aborted)?;
         }
     }
     Ok(())
+}
+
+/// Aborts uploads that nothing will remember, and tells of those that stay open. Takes [`ABORT_TIMEOUT`] at most.
+pub(super) async fn abort_or_tell(job: &Job<'_>, uploads: &[OpenUpload]) {
+    let end = Instant::now() + ABORT_TIMEOUT;
+    for upload in uploads {
+        let late = |_| Err(format!("the store did not do it in {} s", ABORT_TIMEOUT.as_secs()));
+        if let Err(why) = tokio::time::timeout_at(end, abort(job, upload)).await.unwrap_or_else(late) {
+            let OpenUpload { endpoint, bucket, key, upload_id } = upload.clone();
+            job.transfer.tell(Event::LeftOpen { endpoint, bucket, key, upload_id, why });
+        }
+    }
+}
+
+async fn abort(job: &Job<'_>, upload: &OpenUpload) -> Result<(), String> {
+    let OpenUpload { endpoint, bucket, key, upload_id } = upload;
+    if *endpoint != job.engine.endpoint_name {
+        return Err(format!("it is at another endpoint, {endpoint}"));
+    }
+    let aborted = job.engine.exchange(&Abort { bucket, key, upload_id }, Some(job.transfer)).await;
+    aborted.map_err(|error| error.to_string())
 }
 
 #[cfg(test)]

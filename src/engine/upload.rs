@@ -11,10 +11,10 @@ use super::attempt::{Failure, Upload, compare, read_crc64, send_range};
 use super::exchange::Exchange;
 use super::prepare::{Prepared, prepare};
 use super::receipt;
-use super::resume::{Inventory, abort_abandoned, bears_out, take_stock};
+use super::resume::{Inventory, abort_abandoned, abort_or_tell, bears_out, take_stock};
 use super::transfer::Transfer;
 use super::worker::send_missing;
-use crate::checkpoint::{Binding, Checkpoint, Claims, Found, Journal, Record, StoredPart};
+use crate::checkpoint::{Binding, Checkpoint, Claims, Found, Journal, OpenUpload, Record, StoredPart};
 use crate::error::Error;
 use crate::model::crc64::combine_all;
 use crate::model::event::Event;
@@ -27,7 +27,6 @@ use crate::net::exposure;
 use crate::source::SourceError;
 use crate::store::Operation;
 use crate::store::operations::ObjectStored;
-use crate::store::operations::abort::Abort;
 use crate::store::operations::complete::Complete;
 use crate::store::operations::head::Head;
 use crate::store::operations::initiate::Initiate;
@@ -36,8 +35,6 @@ use crate::store::operations::put::Put;
 
 /// How often an upload is begun again because the file changed. A file that somebody keeps writing to must end it.
 const RESTARTS_MAX: u32 = 5;
-/// Longest time that cleaning up after a failure may take.
-const ABORT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What a finished upload left in the store.
 #[derive(Debug, Clone)]
@@ -157,14 +154,22 @@ impl Job<'_> {
     async fn put(&self) -> Result<Uploaded, Error> {
         // An earlier, longer state of the file may have left an upload open.
         let stale = self.prepared.checkpoint.as_ref().is_some_and(|path| path.exists());
-        let journal = if stale { Some(self.take_up(self.open_journal().await?).await?) } else { None };
+        if !stale {
+            return self.put_checked().await;
+        }
+        let (journal, mut checkpoint, found) = self.open_journal().await?;
+        let result = match self.take_up(&journal, &mut checkpoint, found).await {
+            Ok(_) => self.put_checked().await,
+            Err(error) => Err(error),
+        };
+        self.leave(journal, &checkpoint, result).await
+    }
+
+    async fn put_checked(&self) -> Result<Uploaded, Error> {
         let (stored, crc64) = self.transfer.unless_cancelled(self.put_object()).await??;
         self.prepared.file.check_unchanged()?;
         let verified = stored.crc64.is_some();
         self.transfer.counters.bytes_confirmed.store(self.prepared.file.bytes(), Relaxed);
-        if let Some((journal, ..)) = journal {
-            journal.remove().await?;
-        }
         Ok(self.uploaded(stored, crc64, verified, None))
     }
 
@@ -209,22 +214,29 @@ impl Job<'_> {
 
     /// Goes on from what stood at the place of the checkpoint.
     pub(super) async fn multipart_from(&self, plan: &PartPlan, opened: Opened) -> Result<Uploaded, Error> {
-        let (journal, mut checkpoint, claims) = self.take_up(opened).await?;
-        let result = self.multipart_with(plan, &journal, &mut checkpoint, &claims).await;
-        match result {
-            Ok(uploaded) => {
-                journal.remove().await?;
-                Ok(uploaded)
-            }
-            Err(error) => {
-                // What is in the store stays known, whatever ended the run; the first error is the one to report.
-                let _ = journal.barrier().await;
-                if matches!(error, Error::Checkpoint(_)) {
-                    self.tell_what_is_stored(plan);
-                }
-                Err(error)
-            }
+        let (journal, mut checkpoint, found) = opened;
+        let result = self.multipart_with(plan, &journal, &mut checkpoint, found).await;
+        if let Err(Error::Checkpoint(_)) = result {
+            self.tell_what_is_stored(plan);
         }
+        self.leave(journal, &checkpoint, result).await
+    }
+
+    /// Ends the checkpoint of a run that ended with `result`: it is removed after a success.
+    async fn leave(
+        &self,
+        journal: Journal,
+        checkpoint: &Checkpoint,
+        result: Result<Uploaded, Error>,
+    ) -> Result<Uploaded, Error> {
+        if result.is_ok() {
+            abort_or_tell(self, &checkpoint.abandoned).await;
+            journal.remove().await?;
+        } else {
+            // What is in the store stays known, whatever ended the run; the first error is the one to report.
+            let _ = journal.barrier().await;
+        }
+        result
     }
 
     /// The upload id is durable before any part is sent, so that a listing finds even parts that are not recorded.
@@ -242,9 +254,10 @@ impl Job<'_> {
         plan: &PartPlan,
         journal: &Journal,
         checkpoint: &mut Checkpoint,
-        claims: &Claims,
+        found: Found,
     ) -> Result<Uploaded, Error> {
-        let (upload_id, inventory) = match self.resume(plan, journal, checkpoint, claims).await? {
+        let claims = self.take_up(journal, checkpoint, found).await?;
+        let (upload_id, inventory) = match self.resume(plan, journal, checkpoint, &claims).await? {
             Resume::GoOn(upload_id, inventory) => (upload_id, inventory),
             Resume::AlreadyDone(uploaded) => return Ok(*uploaded),
             Resume::FromStart => {
@@ -263,14 +276,8 @@ impl Job<'_> {
         self.transfer.tell(Event::Initiated { upload_id: upload_id.clone() });
         let result = self.send_and_complete(plan, None, &upload_id, Inventory::empty(plan)).await;
         if result.is_err() {
-            let UploadRequest { bucket, key, .. } = self.request;
-            let operation = Abort { bucket, key, upload_id: &upload_id };
-            let aborted = tokio::time::timeout(ABORT_TIMEOUT, self.engine.exchange(&operation, None)).await;
-            if !matches!(aborted, Ok(Ok(()))) {
-                self.transfer.tell(Event::Warning {
-                    message: format!("the upload {upload_id} of oss://{bucket}/{key} may stay open in the store"),
-                });
-            }
+            let Binding { endpoint, bucket, key, .. } = self.binding();
+            abort_or_tell(self, &[OpenUpload { endpoint, bucket, key, upload_id }]).await;
         }
         result
     }
@@ -292,7 +299,7 @@ impl Job<'_> {
     }
 
     /// Says what was found, and ends the uploads that are not gone on with.
-    async fn take_up(&self, (journal, checkpoint, found): Opened) -> Result<(Journal, Checkpoint, Claims), Error> {
+    async fn take_up(&self, journal: &Journal, checkpoint: &mut Checkpoint, found: Found) -> Result<Claims, Error> {
         let claims = match found {
             Found::Moved(claims) => claims,
             Found::Nothing | Found::Resumed => Claims::default(),
@@ -301,9 +308,8 @@ impl Job<'_> {
                 Claims::default()
             }
         };
-        let cleared = abort_abandoned(self.engine, self.transfer, &journal, &checkpoint.abandoned);
-        self.transfer.unless_cancelled(cleared).await??;
-        Ok((journal, checkpoint, claims))
+        self.transfer.unless_cancelled(abort_abandoned(self, journal, checkpoint)).await??;
+        Ok(claims)
     }
 
     async fn resume(

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::object::UploadId;
+use super::object::{Bucket, Key, UploadId};
 use super::settings::ReaderKind;
 
 /// Something that happened in a transfer. Serialised, the variant's name is the field `event`.
@@ -61,6 +61,9 @@ pub enum Event {
     Completing { parts: u32 },
     /// The object is stored; the file is read once more to compare it.
     Rereading { bytes: u64 },
+    /// An upload of an earlier run, or of this one, could not be aborted: it stays open in the store, which charges for its
+    /// parts, and nothing remembers it any more. It has to be aborted by hand.
+    LeftOpen { endpoint: String, bucket: Bucket, key: Key, upload_id: UploadId, why: String },
     /// Something a person should know that does not stop the transfer.
     Warning { message: String },
 }

@@ -20,7 +20,7 @@ use crate::engine::upload::{Job, Uploaded};
 use crate::engine::{Endpoint, Engine};
 use crate::error::Error;
 use crate::model::event::{Event, Observer};
-use crate::model::object::{Bucket, Key};
+use crate::model::object::{Bucket, Key, UploadId};
 use crate::model::part::{Limits, PartPlan};
 use crate::model::retry::RetryPolicy;
 use crate::model::settings::{ClientSettings, ReaderKind, UploadRequest};
@@ -229,8 +229,8 @@ struct Ear(Shared);
 
 impl Observer for Ear {
     fn event(&self, event: &Event) {
-        if let Event::Warning { message } = event {
-            self.0.lock().warned += message;
+        if let Event::LeftOpen { upload_id: UploadId(id), .. } = event {
+            self.0.lock().warned += id;
         }
     }
 }
