@@ -1,4 +1,5 @@
-//! Uploads that are not gone on with: aborted, if need be a second time, or named with the command that aborts them.
+//! Uploads that are not gone on with: aborted, if need be a second time, or named with the command that aborts them. And
+//! checkpoints that know no upload.
 
 mod common;
 
@@ -6,6 +7,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use common::*;
+use haul::checkpoint::{Binding, Journal};
+use haul::model::object::{Bucket, Fingerprint, Key};
 
 const KIB: usize = 1 << 10;
 const BROKEN_OFF: &str = "UploadPart:#3:error,code=AccessDenied";
@@ -68,4 +71,34 @@ fn what_a_program_is_told_names_the_upload_and_counts_as_a_warning() {
         (&"demo".into(), &"object".into(), &open[0]["upload_id"])
     );
     assert_eq!(events.last().unwrap()["warnings"], 1);
+}
+
+#[test]
+fn a_run_that_was_refused_before_it_had_an_upload_leaves_no_checkpoint() {
+    let scratch = tempfile::tempdir().unwrap();
+    let store =
+        Served::start_with(scratch.path(), &["--fault", "InitiateMultipartUpload:always:error,code=AccessDenied"]);
+    let (file, _) = random_file(scratch.path(), 350 * KIB, 1);
+    let output = put(&file, &store.endpoint, &["--part-size", "100KiB"]).output().unwrap();
+    assert_eq!(exit_code(&output), 4, "{}", text(&output.stderr));
+    let names = std::fs::read_dir(scratch.path()).unwrap().map(|entry| entry.unwrap().file_name());
+    let beside: Vec<_> = names.filter(|name| name.to_str().is_some_and(|name| name.starts_with("file-1."))).collect();
+    assert!(beside.is_empty(), "{beside:?}");
+}
+
+/// A run that was killed before it had an upload does leave one.
+#[test]
+fn a_checkpoint_that_knows_no_upload_is_replaced_without_a_word() {
+    let scratch = tempfile::tempdir().unwrap();
+    let store = Served::start(scratch.path());
+    let (file, content) = random_file(scratch.path(), 350 * KIB, 1);
+    let checkpoint = file.with_added_extension("cp");
+    let source = Fingerprint { device: 1, inode: 2, bytes: 3, mtime_ns: 4, ctime_ns: 5 };
+    let (bucket, key) = (Bucket::new("demo").unwrap(), Key::new("another").unwrap());
+    let binding = Binding { source, endpoint: store.endpoint.clone(), bucket, key, part_bytes: 6 };
+    drop(Journal::open(&checkpoint, binding).unwrap());
+    assert!(checkpoint.exists());
+    let events = put_well(&file, &store.endpoint, &["--part-size", "100KiB"]);
+    assert_eq!(named(&events, "started_over").len(), 0, "{events:?}");
+    assert!(store.holds(&content) && !checkpoint.exists());
 }

@@ -27,7 +27,7 @@ const GATHER: Duration = Duration::from_millis(2);
 /// What stood at the place of the checkpoint.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Found {
-    /// No upload is known.
+    /// No upload to go on with.
     Nothing,
     /// This transfer, begun earlier.
     Resumed,

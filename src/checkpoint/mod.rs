@@ -143,6 +143,11 @@ impl Checkpoint {
         self.upload_id.clone().map(|upload_id| OpenUpload { endpoint, bucket, key, upload_id })
     }
 
+    /// Whether there is nothing in the store that must be remembered.
+    pub fn names_no_upload(&self) -> bool {
+        self.upload_id.is_none() && self.abandoned.is_empty()
+    }
+
     fn set_upload(&mut self, id: Option<UploadId>) {
         if self.upload_id != id {
             self.parts.clear();

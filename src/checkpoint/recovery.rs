@@ -1,6 +1,5 @@
 //! From the bytes of a log to the checkpoint of this transfer: what is readable, and whether it belongs here.
 
-use std::mem;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -68,24 +67,20 @@ pub fn resume(bytes: Option<&[u8]>, binding: Binding) -> Result<(Checkpoint, Fou
 
 /// Keeps `old` if it belongs to `binding`, and its upload if only the identity of the file changed; else a new one that
 /// remembers every upload of the old one.
-fn bind(mut old: Checkpoint, binding: Binding) -> (Checkpoint, Found) {
-    let Some(reason) = difference(&old.binding, &binding) else {
-        let moved = identity_difference(&old.binding.source, &binding.source);
-        old.binding = binding;
-        let found = match moved.filter(|_| old.upload_id.is_some()) {
-            // A recorded part is always one of the file that the log is bound to.
-            Some(why) => Found::Moved(Claims { why: why.to_owned(), parts: mem::take(&mut old.parts) }),
-            // Nothing but a binding is what a run leaves that was stopped before the store answered.
-            None if old.upload_id.is_some() || !old.abandoned.is_empty() => Found::Resumed,
-            None => Found::Nothing,
-        };
-        return (old, found);
-    };
-    let mut new = Checkpoint::new(binding);
+fn bind(old: Checkpoint, binding: Binding) -> (Checkpoint, Found) {
     let current = old.open_upload();
-    new.abandoned = old.abandoned;
-    new.abandoned.extend(current);
-    (new, Found::StartedOver { reason })
+    let mut new = Checkpoint { abandoned: old.abandoned, ..Checkpoint::new(binding) };
+    let Some(current) = current else { return (new, Found::Nothing) };
+    if let Some(reason) = difference(&old.binding, &new.binding) {
+        new.abandoned.push(current);
+        return (new, Found::StartedOver { reason });
+    }
+    new.upload_id = Some(current.upload_id);
+    match identity_difference(&old.binding.source, &new.binding.source) {
+        // A recorded part is always one of the file that the log is bound to.
+        Some(why) => (new, Found::Moved(Claims { why: why.to_owned(), parts: old.parts })),
+        None => (Checkpoint { parts: old.parts, ..new }, Found::Resumed),
+    }
 }
 
 /// Says why a checkpoint of `old` is not one of `new`, or `None` if it may be: see [`identity_difference`].
@@ -202,6 +197,21 @@ mod tests {
         binding.part_bytes += 1;
         let (new, _) = resume(Some(&log_of(&old)), binding).unwrap();
         assert_eq!(new.abandoned, [older, old.open_upload().unwrap()]);
+    }
+
+    #[test]
+    fn what_knew_no_upload_is_replaced_without_a_word() {
+        let mut old = Checkpoint::new(sample().binding);
+        let mut binding = old.binding.clone();
+        binding.key = crate::model::object::Key::new("another").unwrap();
+        assert_eq!(
+            resume(Some(&log_of(&old)), binding.clone()).unwrap(),
+            (Checkpoint::new(binding.clone()), Found::Nothing)
+        );
+        let older = sample().open_upload().unwrap();
+        old.apply(Record::Abandoned(older.clone()));
+        let (new, found) = resume(Some(&log_of(&old)), binding).unwrap();
+        assert_eq!((new.abandoned, found), (vec![older], Found::Nothing), "what is to be aborted stays known");
     }
 
     #[test]

@@ -222,19 +222,21 @@ impl Job<'_> {
         self.leave(journal, &checkpoint, result).await
     }
 
-    /// Ends the checkpoint of a run that ended with `result`: it is removed after a success.
+    /// Ends the checkpoint of a run that ended with `result`: it is removed after a success, and if it knows no upload.
     async fn leave(
         &self,
         journal: Journal,
         checkpoint: &Checkpoint,
         result: Result<Uploaded, Error>,
     ) -> Result<Uploaded, Error> {
-        if result.is_ok() {
-            abort_or_tell(self, &checkpoint.abandoned).await;
-            journal.remove().await?;
-        } else {
+        match &result {
+            Ok(_) => {
+                abort_or_tell(self, &checkpoint.abandoned).await;
+                journal.remove().await?;
+            }
             // What is in the store stays known, whatever ended the run; the first error is the one to report.
-            let _ = journal.barrier().await;
+            Err(_) if checkpoint.names_no_upload() => drop(journal.remove().await),
+            Err(_) => drop(journal.barrier().await),
         }
         result
     }
@@ -262,7 +264,9 @@ impl Job<'_> {
             Resume::AlreadyDone(uploaded) => return Ok(*uploaded),
             Resume::FromStart => {
                 let upload_id = self.transfer.unless_cancelled(self.initiate()).await??;
-                journal.record_durably(Record::Initiated(upload_id.clone())).await?;
+                let initiated = Record::Initiated(upload_id.clone());
+                checkpoint.apply(initiated.clone());
+                journal.record_durably(initiated).await?;
                 self.transfer.tell(Event::Initiated { upload_id: upload_id.clone() });
                 (upload_id, Inventory::empty(plan))
             }
