@@ -17,7 +17,7 @@ use tokio::time::Instant;
 use super::wal::dir::{Directory, LockError};
 use super::wal::log::Log;
 use super::wal::{Storage, dir, frame};
-use super::{Binding, Checkpoint, CheckpointError, Record, record, recovery};
+use super::{Binding, Checkpoint, CheckpointError, Claims, Record, record, recovery};
 
 /// Longest time that a written record waits for its sync. Losing it costs only one more listing of parts.
 const SYNC_EVERY: Duration = Duration::from_millis(200);
@@ -27,10 +27,13 @@ const GATHER: Duration = Duration::from_millis(2);
 /// What stood at the place of the checkpoint.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Found {
-    /// No upload is known.
+    /// No upload to go on with.
     Nothing,
     /// This transfer, begun earlier.
     Resumed,
+    /// This transfer, but the file's identity changed. What stands in the log now is bound to the file as it is, and has
+    /// the upload but no part: a part is recorded again when the file was read again and agrees.
+    Moved(Claims),
     /// Something else; uploads it named are in [`Checkpoint::abandoned`].
     StartedOver { reason: String },
 }

@@ -74,6 +74,14 @@ pub struct StoredPart {
     pub crc64: u64,
 }
 
+/// Parts that were recorded for a file which may be another one now. None counts before the file was read again.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Claims {
+    /// How the file's identity changed.
+    pub why: String,
+    pub parts: BTreeMap<PartNumber, StoredPart>,
+}
+
 /// Names an upload that may still have to be aborted, wherever it is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OpenUpload {
@@ -133,6 +141,11 @@ impl Checkpoint {
     pub fn open_upload(&self) -> Option<OpenUpload> {
         let Binding { endpoint, bucket, key, .. } = self.binding.clone();
         self.upload_id.clone().map(|upload_id| OpenUpload { endpoint, bucket, key, upload_id })
+    }
+
+    /// Whether there is nothing in the store that must be remembered.
+    pub fn names_no_upload(&self) -> bool {
+        self.upload_id.is_none() && self.abandoned.is_empty()
     }
 
     fn set_upload(&mut self, id: Option<UploadId>) {

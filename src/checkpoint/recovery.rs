@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::journal::Found;
 use super::record::{self, NotDecoded};
 use super::wal::{dir, frame};
-use super::{Binding, Checkpoint, CheckpointError, Inspection};
+use super::{Binding, Checkpoint, CheckpointError, Claims, Inspection};
 use crate::model::object::{Fingerprint, UploadId};
 
 /// Largest file that is taken for a checkpoint, in bytes: a log of 10,000 parts has 0.5 MiB.
@@ -65,46 +65,50 @@ pub fn resume(bytes: Option<&[u8]>, binding: Binding) -> Result<(Checkpoint, Fou
     }
 }
 
-/// Keeps `old` if it belongs to `binding`, else a new one that remembers every upload of the old one.
+/// Keeps `old` if it belongs to `binding`, and its upload if only the identity of the file changed; else a new one that
+/// remembers every upload of the old one.
 fn bind(old: Checkpoint, binding: Binding) -> (Checkpoint, Found) {
-    let Some(reason) = difference(&old.binding, &binding) else {
-        // Nothing but a binding is what a run leaves that was stopped before the store answered.
-        let known = old.upload_id.is_some() || !old.abandoned.is_empty();
-        return (old, if known { Found::Resumed } else { Found::Nothing });
-    };
-    let mut new = Checkpoint::new(binding);
     let current = old.open_upload();
-    new.abandoned = old.abandoned;
-    new.abandoned.extend(current);
-    (new, Found::StartedOver { reason })
+    let mut new = Checkpoint { abandoned: old.abandoned, ..Checkpoint::new(binding) };
+    let Some(current) = current else { return (new, Found::Nothing) };
+    if let Some(reason) = difference(&old.binding, &new.binding) {
+        new.abandoned.push(current);
+        return (new, Found::StartedOver { reason });
+    }
+    new.upload_id = Some(current.upload_id);
+    match identity_difference(&old.binding.source, &new.binding.source) {
+        // A recorded part is always one of the file that the log is bound to.
+        Some(why) => (new, Found::Moved(Claims { why: why.to_owned(), parts: old.parts })),
+        None => (Checkpoint { parts: old.parts, ..new }, Found::Resumed),
+    }
 }
 
-/// Says why a checkpoint of `old` is not one of `new`, or `None` if it is.
+/// Says why a checkpoint of `old` is not one of `new`, or `None` if it may be: see [`identity_difference`].
 fn difference(old: &Binding, new: &Binding) -> Option<String> {
-    let place = |b: &Binding| (b.endpoint.clone(), b.bucket.clone(), b.key.clone());
     if (&old.bucket, &old.key) != (&new.bucket, &new.key) {
         return Some(format!("the checkpoint belongs to oss://{}/{}", old.bucket, old.key));
     }
-    if place(old) != place(new) {
+    if old.endpoint != new.endpoint {
         return Some(format!("the checkpoint belongs to the endpoint {}", old.endpoint));
     }
-    if old.source != new.source {
-        return Some(file_difference(&old.source, &new.source));
+    if old.source.bytes != new.source.bytes {
+        let (was, is) = (old.source.bytes, new.source.bytes);
+        return Some(format!("the file changed: it was {was} bytes, it is {is} now"));
+    }
+    if old.source.mtime_ns != new.source.mtime_ns {
+        return Some("the file changed: it was written since, or replaced by another of the same length".to_owned());
     }
     (old.part_bytes != new.part_bytes)
         .then(|| format!("the part size was {} bytes, it is {} now", old.part_bytes, new.part_bytes))
 }
 
-fn file_difference(old: &Fingerprint, new: &Fingerprint) -> String {
-    if old.bytes != new.bytes {
-        format!("the file changed: it was {} bytes, it is {} now", old.bytes, new.bytes)
-    } else if (old.device, old.inode) != (new.device, new.inode) {
-        "the file was replaced by another of the same length".to_owned()
-    } else if old.mtime_ns != new.mtime_ns {
-        "the file changed: it was written since".to_owned()
-    } else {
-        "the file changed: its metadata was touched since, so its content is not certain".to_owned()
+/// What a copy, a move to another disk, a backup that is restored or a `chmod` changes, and a change of content that
+/// hides its time as well.
+fn identity_difference(old: &Fingerprint, new: &Fingerprint) -> Option<&'static str> {
+    if (old.device, old.inode) != (new.device, new.inode) {
+        return Some("the file is not the same one, but of the same length and time");
     }
+    (old.ctime_ns != new.ctime_ns).then_some("the file's name or metadata was changed since")
 }
 
 /// See [`super::read`].
@@ -155,13 +159,32 @@ mod tests {
     #[test]
     fn every_difference_starts_over_says_which_and_remembers_the_upload() {
         assert!(reason_for(|b| b.source.bytes = 12).contains("it was 10 bytes, it is 12 now"));
-        assert!(reason_for(|b| b.source.inode = 9).contains("replaced"));
-        assert!(reason_for(|b| b.source.device = 9).contains("replaced"));
         assert!(reason_for(|b| b.source.mtime_ns = 9).contains("written"));
-        assert!(reason_for(|b| b.source.ctime_ns = 9).contains("touched"));
         assert!(reason_for(|b| b.bucket = Bucket::new("other").unwrap()).contains("oss://demo/dir/key"));
         assert!(reason_for(|b| b.endpoint = "https://f".into()).contains("https://e"));
         assert!(reason_for(|b| b.part_bytes = 1).contains("8388608 bytes, it is 1 now"));
+    }
+
+    #[test]
+    fn another_identity_keeps_the_upload_and_makes_claims_of_its_parts() {
+        let mut old = sample();
+        let number = PartNumber::new(3).unwrap();
+        old.apply(Record::PartStored(number, part(3)));
+        for (change, said) in [
+            ((|b| b.source.inode = 9) as fn(&mut Binding), "not the same one"),
+            (|b| b.source.device = 9, "not the same one"),
+            (|b| b.source.ctime_ns = 9, "metadata"),
+        ] {
+            let mut binding = old.binding.clone();
+            change(&mut binding);
+            let (new, found) = resume(Some(&log_of(&old)), binding.clone()).unwrap();
+            assert_eq!(new, Checkpoint { binding: binding.clone(), parts: [].into(), ..old.clone() });
+            let Found::Moved(claims) = found else { panic!("{found:?}") };
+            assert_eq!(claims.parts, [(number, part(3))].into());
+            assert!(claims.why.contains(said), "{}", claims.why);
+            // What is bound anew is what the next process finds.
+            assert_eq!(resume(Some(&log_of(&new)), binding).unwrap(), (new, Found::Resumed));
+        }
     }
 
     #[test]
@@ -174,6 +197,21 @@ mod tests {
         binding.part_bytes += 1;
         let (new, _) = resume(Some(&log_of(&old)), binding).unwrap();
         assert_eq!(new.abandoned, [older, old.open_upload().unwrap()]);
+    }
+
+    #[test]
+    fn what_knew_no_upload_is_replaced_without_a_word() {
+        let mut old = Checkpoint::new(sample().binding);
+        let mut binding = old.binding.clone();
+        binding.key = crate::model::object::Key::new("another").unwrap();
+        assert_eq!(
+            resume(Some(&log_of(&old)), binding.clone()).unwrap(),
+            (Checkpoint::new(binding.clone()), Found::Nothing)
+        );
+        let older = sample().open_upload().unwrap();
+        old.apply(Record::Abandoned(older.clone()));
+        let (new, found) = resume(Some(&log_of(&old)), binding).unwrap();
+        assert_eq!((new.abandoned, found), (vec![older], Found::Nothing), "what is to be aborted stays known");
     }
 
     #[test]

@@ -9,11 +9,12 @@ use haul::model::object::ObjectUrl;
 use haul::model::settings::{CheckpointAt, IfChanged, ObjectOptions, ReaderKind, UploadRequest};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use super::args::{self, Put, Reader};
+use super::args::{self, Connect, Put, Reader};
 use super::connect::{connect, runtime};
 use super::exit::{Failure, INTERRUPTED};
 use super::progress::Bar;
 use super::report;
+use super::uploads::abort_command;
 
 const REDRAW_EVERY: Duration = Duration::from_millis(100);
 
@@ -33,8 +34,8 @@ pub fn run(put: &Put, quiet: bool, verbose: u8) -> Result<(), Failure> {
         }
         return Ok(());
     }
-    let screen =
-        Screen { json: put.json, quiet, verbose: verbose > 0, warnings: 0, bar: Bar::new(put.progress, quiet) };
+    let bar = Bar::new(put.progress, quiet);
+    let screen = Screen { connect: &put.connect, json: put.json, quiet, verbose: verbose > 0, warnings: 0, bar };
     let (done, warnings) = runtime.block_on(async {
         let mut signals = Signals::new().map_err(|cause| Error::System { what: "listen for signals", cause })?;
         watch(connection.client.upload(request), screen, &mut signals).await
@@ -106,7 +107,8 @@ fn options(put: &Put) -> ObjectOptions {
 }
 
 /// What a person or a program sees while the upload runs.
-struct Screen {
+struct Screen<'a> {
+    connect: &'a Connect,
     json: bool,
     quiet: bool,
     verbose: bool,
@@ -114,11 +116,16 @@ struct Screen {
     bar: Bar,
 }
 
-impl Screen {
+impl Screen<'_> {
     fn show(&mut self, event: &Event) {
-        self.warnings += u32::from(matches!(event, Event::Warning { .. }));
+        self.warnings += u32::from(matches!(event, Event::Warning { .. } | Event::LeftOpen { .. }));
         if self.json {
             report::event(event);
+        } else if let Event::LeftOpen { endpoint, bucket, key, upload_id, why } = event
+            && !self.quiet
+        {
+            let command = abort_command(&format!("oss://{bucket}/{key}"), upload_id, endpoint, self.connect);
+            self.bar.say(&format!("warning: an upload stays open in the store: {why}; abort it with\n  {command}"));
         } else if let Some(line) = report::notice(event, self.verbose).filter(|_| !self.quiet) {
             self.bar.say(&line);
         }
@@ -127,7 +134,11 @@ impl Screen {
 
 /// Follows the transfer to its end. The first SIGINT or SIGTERM cancels it, the second ends the process at once; SIGUSR1
 /// prints what every exchange in flight is waiting for.
-async fn watch(mut transfer: Transfer, mut screen: Screen, signals: &mut Signals) -> Result<(Uploaded, u32), Error> {
+async fn watch(
+    mut transfer: Transfer,
+    mut screen: Screen<'_>,
+    signals: &mut Signals,
+) -> Result<(Uploaded, u32), Error> {
     let mut redraw = tokio::time::interval(REDRAW_EVERY);
     let mut cancelled = false;
     loop {

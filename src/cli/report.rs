@@ -7,6 +7,7 @@
 //! |---|---|
 //! | `planned` | `bytes`, `parts` (0: a single PUT), `part_bytes`, `part_bytes_wanted` (null unless raised), `parallel`, `reader`, `reader_reason`, `checkpoint`, `buffer_bytes` |
 //! | `resumed` | `upload_id`, `parts`, `bytes` |
+//! | `comparing` | `parts`, `bytes`, `why`: they are in the store and are compared with the file before they count |
 //! | `started_over` | `reason` |
 //! | `initiated` | `upload_id` |
 //! | `part_done` | `part`, `bytes`, `crc64` (decimal text), `attempts` (0: it was in the store already), `verified` |
@@ -14,6 +15,7 @@
 //! | `hedged` | `part`, `after_ms`: it took much longer than others and is sent once more on another connection |
 //! | `completing` | `parts` |
 //! | `rereading` | `bytes` |
+//! | `left_open` | `endpoint`, `bucket`, `key`, `upload_id`, `why`: the upload could not be aborted and nothing remembers it |
 //! | `warning` | `message` |
 //! | `done` | see [`DONE_FIELDS`]; the last line of a good run |
 //! | `error` | `exit`, `message`, `hint`; the last line of any other |
@@ -154,8 +156,13 @@ pub fn notice(event: &Event, verbose: bool) -> Option<String> {
         Event::Planned { checkpoint: Some(path), reader, reader_reason, .. } if verbose => {
             format!("checkpoint {}; reader {reader}: {reader_reason}", path.display())
         }
+        Event::Resumed { parts: 0, .. } => "going on with an upload that was begun".to_owned(),
         Event::Resumed { parts, bytes, .. } => {
             format!("going on: {parts} parts, {} are in the store already", BinaryBytes(*bytes))
+        }
+        Event::Comparing { parts, bytes, why } => {
+            let bytes = BinaryBytes(*bytes);
+            format!("{parts} parts, {bytes} are in the store and are compared with the file before they count: {why}")
         }
         Event::StartedOver { reason } => format!("starting over: {reason}"),
         Event::Rereading { .. } => "stored; reading the file once more".to_owned(),

@@ -1,7 +1,9 @@
 //! `haul uploads`: unfinished uploads, listed and aborted.
 
+use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
+use clap::ValueEnum;
 use haul::client::UploadInfo;
 use haul::model::object::{Key, ObjectUrl, UploadId};
 use serde_json::json;
@@ -59,6 +61,40 @@ pub fn abort(
     Ok(())
 }
 
+/// The command that aborts an upload, ready to be pasted, with what was typed to reach the store. A proxy is left out: its
+/// URL may hold a password.
+pub fn abort_command(url: &str, UploadId(id): &UploadId, endpoint: &str, typed: &Connect) -> String {
+    let path = |path: &Option<PathBuf>| path.as_ref().map(|path| path.display().to_string());
+    let options = [
+        ("--upload-id", Some(id.clone())),
+        ("--endpoint", Some(endpoint.to_owned())),
+        ("--region", typed.region.clone()),
+        ("--signature", Some(typed_name(typed.signature))),
+        ("--addressing", typed.addressing.map(typed_name)),
+        ("--config", path(&typed.config)),
+        ("--ca-cert", path(&typed.ca_cert)),
+    ];
+    let mut command = format!("haul uploads abort {}", quoted(url));
+    for (option, value) in options.into_iter().filter_map(|(option, value)| Some((option, value?))) {
+        command += &format!(" {option}={}", quoted(&value));
+    }
+    command
+}
+
+fn typed_name(value: impl ValueEnum) -> String {
+    value.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned())
+}
+
+/// The word as a shell takes it.
+fn quoted(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:@%+=,".contains(c);
+    if !word.is_empty() && word.chars().all(plain) {
+        word.to_owned()
+    } else {
+        format!("'{}'", word.replace('\'', r"'\''"))
+    }
+}
+
 fn listed(connection: &Connection, url: &ObjectUrl) -> Result<Vec<UploadInfo>, Failure> {
     wait(connection.client.list_uploads(&url.bucket, &url.key))
 }
@@ -71,6 +107,14 @@ fn begun(upload: &UploadInfo) -> Option<SystemTime> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_word_that_a_shell_would_read_is_quoted() {
+        assert_eq!(quoted("oss://demo/a-1_b.c"), "oss://demo/a-1_b.c");
+        assert_eq!(quoted("a b;$(c)"), "'a b;$(c)'");
+        assert_eq!(quoted("it's"), r"'it'\''s'");
+        assert_eq!(quoted(""), "''");
+    }
 
     #[test]
     fn an_upload_whose_age_is_unknown_is_never_old() {

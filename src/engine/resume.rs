@@ -1,13 +1,15 @@
 //! What of an interrupted upload is still good: the checkpoint knows what was sent, the store knows what it has.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::time::Duration;
 
-use super::Engine;
-use super::transfer::Transfer;
+use futures_util::{StreamExt, TryStreamExt, stream};
+use tokio::time::Instant;
+
+use super::attempt::read_crc64;
 use super::upload::Job;
 use super::worker::Missing;
-use crate::checkpoint::{Checkpoint, Journal, OpenUpload, Record, StoredPart};
+use crate::checkpoint::{Checkpoint, Claims, Journal, OpenUpload, Record, StoredPart};
 use crate::error::Error;
 use crate::model::event::Event;
 use crate::model::object::UploadId;
@@ -15,6 +17,9 @@ use crate::model::part::{Part, PartNumber, PartPlan};
 use crate::model::retry::FaultKind;
 use crate::store::operations::abort::Abort;
 use crate::store::operations::list_parts::{ListParts, ListedPart};
+
+/// Longest time that cleaning up at the end of a run may take.
+const ABORT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Parts in the store, and parts to send.
 pub(super) struct Inventory {
@@ -25,26 +30,43 @@ pub(super) struct Inventory {
 impl Inventory {
     /// Of an upload that has just begun.
     pub fn empty(plan: &PartPlan) -> Self {
-        Self { stored: Vec::new(), missing: plan.parts().map(|part| Missing { part, listed: None }).collect() }
+        Self { stored: Vec::new(), missing: plan.parts().map(|part| Missing { part, found: None }).collect() }
     }
 
     /// Keeps every part on which checkpoint and store agree by number, length, ETag and checksum. Holes are normal.
-    fn of(plan: &PartPlan, recorded: &BTreeMap<PartNumber, StoredPart>, mut listed: Listing) -> Self {
+    fn of(plan: &PartPlan, recorded: &Parts, claimed: &Parts, mut listed: Listing) -> Self {
         let mut inventory = Self { stored: Vec::new(), missing: Vec::new() };
         for part in plan.parts() {
             let listed = listed.remove(&part.number);
-            match recorded.get(&part.number) {
-                Some(known) if listed.as_ref().is_some_and(|l| agree(&part, known, l)) => {
-                    inventory.stored.push((part.number, known.clone()));
+            let agreed = |parts: &Parts| {
+                parts.get(&part.number).filter(|known| listed.as_ref().is_some_and(|l| agree(&part, known, l))).cloned()
+            };
+            match agreed(recorded) {
+                Some(known) => inventory.stored.push((part.number, known)),
+                None => {
+                    let found = agreed(claimed).or_else(|| by_itself(&part, listed.as_ref()?));
+                    inventory.missing.push(Missing { part, found });
                 }
-                _ => inventory.missing.push(Missing { part, listed }),
             }
         }
         inventory
     }
+
+    /// The parts that are compared with the file before they count: how many, and their bytes.
+    fn to_compare(&self) -> (u32, u64) {
+        let found = self.missing.iter().filter_map(|missing| missing.found.as_ref());
+        found.fold((0, 0), |(parts, bytes), part| (parts + 1, bytes + part.bytes))
+    }
 }
 
+type Parts = BTreeMap<PartNumber, StoredPart>;
 type Listing = BTreeMap<PartNumber, ListedPart>;
+
+/// What is listed, if it has the length of the part and a checksum to compare.
+fn by_itself(part: &Part, listed: &ListedPart) -> Option<StoredPart> {
+    let crc64 = listed.crc64.filter(|_| listed.bytes == part.bytes)?;
+    Some(StoredPart { bytes: listed.bytes, etag: listed.etag.clone(), crc64 })
+}
 
 fn agree(part: &Part, known: &StoredPart, listed: &ListedPart) -> bool {
     part.bytes == known.bytes
@@ -59,16 +81,39 @@ pub(super) async fn take_stock(
     plan: &PartPlan,
     upload_id: &UploadId,
     checkpoint: &Checkpoint,
+    claims: &Claims,
 ) -> Result<Option<Inventory>, Error> {
     let Some(listed) = list_parts(job, upload_id).await? else { return Ok(None) };
-    let inventory = Inventory::of(plan, &checkpoint.parts, listed);
+    let inventory = Inventory::of(plan, &checkpoint.parts, &claims.parts, listed);
     let mut bytes = 0;
     for (_, part) in &inventory.stored {
         bytes += part.bytes;
         job.transfer.counters.resumed(part.bytes);
     }
     job.transfer.tell(Event::Resumed { upload_id: upload_id.clone(), parts: inventory.stored.len() as u32, bytes });
+    let (parts, bytes) = inventory.to_compare();
+    if parts > 0 {
+        let forgotten = || "the checkpoint does not know them".to_owned();
+        let why = Some(claims.why.clone()).filter(|why| !why.is_empty()).unwrap_or_else(forgotten);
+        job.transfer.tell(Event::Comparing { parts, bytes, why });
+    }
     Ok(Some(inventory))
+}
+
+/// Whether the file, read again, has every part of `claims`, which are all parts of the plan.
+pub(super) async fn bears_out(job: &Job<'_>, plan: &PartPlan, claims: &Claims) -> Result<bool, Error> {
+    let (parts, bytes, why) = (plan.count(), plan.object_bytes(), claims.why.clone());
+    job.transfer.tell(Event::Comparing { parts, bytes, why });
+    let source = &job.prepared.chosen.source;
+    let parts: Vec<_> = plan.parts().zip(claims.parts.values().map(|claim| claim.crc64)).collect();
+    let same = stream::iter(parts)
+        .map(|(part, crc64)| {
+            let source = source.clone();
+            async move { Ok(read_crc64(&source, part.offset, part.bytes).await? == crc64) }
+        })
+        .buffer_unordered(job.request.parallel as usize)
+        .try_all(std::future::ready);
+    job.transfer.unless_cancelled(same).await?
 }
 
 async fn list_parts(job: &Job<'_>, upload_id: &UploadId) -> Result<Option<Listing>, Error> {
@@ -89,28 +134,42 @@ async fn list_parts(job: &Job<'_>, upload_id: &UploadId) -> Result<Option<Listin
     }
 }
 
-/// Aborts uploads that an older checkpoint left open, so that their parts are not paid for.
+/// Aborts uploads that an older checkpoint left open, so that their parts are not paid for. What cannot be aborted stays
+/// known, and is tried again when the transfer is done.
 pub(super) async fn abort_abandoned(
-    engine: &Engine,
-    transfer: &Arc<Transfer>,
+    job: &Job<'_>,
     journal: &Journal,
-    abandoned: &[OpenUpload],
+    checkpoint: &mut Checkpoint,
 ) -> Result<(), Error> {
-    for upload in abandoned {
-        let OpenUpload { endpoint, bucket, key, upload_id } = upload;
-        let result = if *endpoint == engine.endpoint_name {
-            engine.exchange(&Abort { bucket, key, upload_id }, Some(transfer)).await.map_err(|e| e.to_string())
-        } else {
-            Err(format!("it is at another endpoint, {endpoint}"))
-        };
-        match result {
-            Ok(()) => journal.record(Record::AbandonedAborted(upload_id.clone()))?,
-            Err(why) => transfer.tell(Event::Warning {
-                message: format!("the upload {upload_id} of oss://{bucket}/{key} stays open in the store: {why}"),
-            }),
+    for upload in checkpoint.abandoned.clone() {
+        if abort(job, &upload).await.is_ok() {
+            let aborted = Record::AbandonedAborted(upload.upload_id);
+            checkpoint.apply(aborted.clone());
+            journal.record(aborted)?;
         }
     }
     Ok(())
+}
+
+/// Aborts uploads that nothing will remember, and tells of those that stay open. Takes [`ABORT_TIMEOUT`] at most.
+pub(super) async fn abort_or_tell(job: &Job<'_>, uploads: &[OpenUpload]) {
+    let end = Instant::now() + ABORT_TIMEOUT;
+    for upload in uploads {
+        let late = |_| Err(format!("the store did not do it in {} s", ABORT_TIMEOUT.as_secs()));
+        if let Err(why) = tokio::time::timeout_at(end, abort(job, upload)).await.unwrap_or_else(late) {
+            let OpenUpload { endpoint, bucket, key, upload_id } = upload.clone();
+            job.transfer.tell(Event::LeftOpen { endpoint, bucket, key, upload_id, why });
+        }
+    }
+}
+
+async fn abort(job: &Job<'_>, upload: &OpenUpload) -> Result<(), String> {
+    let OpenUpload { endpoint, bucket, key, upload_id } = upload;
+    if *endpoint != job.engine.endpoint_name {
+        return Err(format!("it is at another endpoint, {endpoint}"));
+    }
+    let aborted = job.engine.exchange(&Abort { bucket, key, upload_id }, Some(job.transfer)).await;
+    aborted.map_err(|error| error.to_string())
 }
 
 #[cfg(test)]
@@ -138,7 +197,7 @@ mod tests {
         let plan = PartPlan::new(4 * FULL, FULL, Limits::OSS).unwrap();
         let recorded = [1, 3, 4].map(|n| (number(n), known(FULL, "A", 7))).into();
         let listing = [1, 3, 4].map(|n| listed(n, FULL, "\"a\"", Some(7))).into();
-        let inventory = Inventory::of(&plan, &recorded, listing);
+        let inventory = Inventory::of(&plan, &recorded, &Parts::new(), listing);
         assert_eq!(inventory.stored.iter().map(|(n, _)| n.get()).collect::<Vec<_>>(), [1, 3, 4]);
         assert_eq!(inventory.missing.iter().map(|m| m.part.number.get()).collect::<Vec<_>>(), [2]);
     }
@@ -153,18 +212,32 @@ mod tests {
             listed(3, FULL, "A", Some(8)),
             listed(5, FULL, "A", Some(9)),
         ];
-        let inventory = Inventory::of(&plan, &recorded, listing.into());
+        let inventory = Inventory::of(&plan, &recorded, &Parts::new(), listing.into());
         assert!(inventory.stored.is_empty());
         assert_eq!(inventory.missing.len(), 5);
-        assert!(inventory.missing[3].listed.is_none(), "the store lost part 4");
-        assert!(inventory.missing[4].listed.is_some(), "part 5 may be adopted");
+        let found = |n: usize| inventory.missing[n - 1].found.as_ref().map(|part| part.crc64);
+        assert_eq!([found(1), found(3)], [Some(7), Some(8)], "they may be of the file as the store has them");
+        assert_eq!([found(2), found(4)], [None, None], "another length, and a part that the store lost");
+        assert_eq!(found(5), Some(9), "a part that the checkpoint does not know may be adopted");
+    }
+
+    #[test]
+    fn a_part_that_is_claimed_is_compared_and_counts_before_that_for_nothing() {
+        let plan = PartPlan::new(4 * FULL, FULL, Limits::OSS).unwrap();
+        let claimed = (1..=4).map(|n| (number(n), known(FULL, "A", 7))).collect();
+        let listing = [listed(1, FULL, "A", Some(7)), listed(2, FULL, "A", None), listed(3, FULL, "B", None)];
+        let inventory = Inventory::of(&plan, &Parts::new(), &claimed, listing.into());
+        assert!(inventory.stored.is_empty());
+        let found: Vec<_> = inventory.missing.iter().map(|missing| missing.found.is_some()).collect();
+        assert_eq!(found, [true, true, false, false], "by its claim where the store lists no checksum");
+        assert_eq!(inventory.to_compare(), (2, 2 * FULL));
     }
 
     #[test]
     fn a_listing_without_checksums_is_believed_by_etag() {
         let plan = PartPlan::new(FULL, FULL, Limits::OSS).unwrap();
         let recorded = [(number(1), known(FULL, "A", 7))].into();
-        let inventory = Inventory::of(&plan, &recorded, [listed(1, FULL, "A", None)].into());
+        let inventory = Inventory::of(&plan, &recorded, &Parts::new(), [listed(1, FULL, "A", None)].into());
         assert_eq!(inventory.stored.len(), 1);
     }
 }

@@ -11,10 +11,10 @@ use super::attempt::{Failure, Upload, compare, read_crc64, send_range};
 use super::exchange::Exchange;
 use super::prepare::{Prepared, prepare};
 use super::receipt;
-use super::resume::{Inventory, abort_abandoned, take_stock};
+use super::resume::{Inventory, abort_abandoned, abort_or_tell, bears_out, take_stock};
 use super::transfer::Transfer;
 use super::worker::send_missing;
-use crate::checkpoint::{Binding, Checkpoint, Found, Journal, Record, StoredPart};
+use crate::checkpoint::{Binding, Checkpoint, Claims, Found, Journal, OpenUpload, Record, StoredPart};
 use crate::error::Error;
 use crate::model::crc64::combine_all;
 use crate::model::event::Event;
@@ -27,7 +27,6 @@ use crate::net::exposure;
 use crate::source::SourceError;
 use crate::store::Operation;
 use crate::store::operations::ObjectStored;
-use crate::store::operations::abort::Abort;
 use crate::store::operations::complete::Complete;
 use crate::store::operations::head::Head;
 use crate::store::operations::initiate::Initiate;
@@ -36,8 +35,6 @@ use crate::store::operations::put::Put;
 
 /// How often an upload is begun again because the file changed. A file that somebody keeps writing to must end it.
 const RESTARTS_MAX: u32 = 5;
-/// Longest time that cleaning up after a failure may take.
-const ABORT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What a finished upload left in the store.
 #[derive(Debug, Clone)]
@@ -157,14 +154,22 @@ impl Job<'_> {
     async fn put(&self) -> Result<Uploaded, Error> {
         // An earlier, longer state of the file may have left an upload open.
         let stale = self.prepared.checkpoint.as_ref().is_some_and(|path| path.exists());
-        let journal = if stale { Some(self.take_up(self.open_journal().await?).await?) } else { None };
+        if !stale {
+            return self.put_checked().await;
+        }
+        let (journal, mut checkpoint, found) = self.open_journal().await?;
+        let result = match self.take_up(&journal, &mut checkpoint, found).await {
+            Ok(_) => self.put_checked().await,
+            Err(error) => Err(error),
+        };
+        self.leave(journal, &checkpoint, result).await
+    }
+
+    async fn put_checked(&self) -> Result<Uploaded, Error> {
         let (stored, crc64) = self.transfer.unless_cancelled(self.put_object()).await??;
         self.prepared.file.check_unchanged()?;
         let verified = stored.crc64.is_some();
         self.transfer.counters.bytes_confirmed.store(self.prepared.file.bytes(), Relaxed);
-        if let Some((journal, _)) = journal {
-            journal.remove().await?;
-        }
         Ok(self.uploaded(stored, crc64, verified, None))
     }
 
@@ -209,22 +214,31 @@ impl Job<'_> {
 
     /// Goes on from what stood at the place of the checkpoint.
     pub(super) async fn multipart_from(&self, plan: &PartPlan, opened: Opened) -> Result<Uploaded, Error> {
-        let (journal, mut checkpoint) = self.take_up(opened).await?;
-        let result = self.multipart_with(plan, &journal, &mut checkpoint).await;
-        match result {
-            Ok(uploaded) => {
-                journal.remove().await?;
-                Ok(uploaded)
-            }
-            Err(error) => {
-                // What is in the store stays known, whatever ended the run; the first error is the one to report.
-                let _ = journal.barrier().await;
-                if matches!(error, Error::Checkpoint(_)) {
-                    self.tell_what_is_stored(plan);
-                }
-                Err(error)
-            }
+        let (journal, mut checkpoint, found) = opened;
+        let result = self.multipart_with(plan, &journal, &mut checkpoint, found).await;
+        if let Err(Error::Checkpoint(_)) = result {
+            self.tell_what_is_stored(plan);
         }
+        self.leave(journal, &checkpoint, result).await
+    }
+
+    /// Ends the checkpoint of a run that ended with `result`: it is removed after a success, and if it knows no upload.
+    async fn leave(
+        &self,
+        journal: Journal,
+        checkpoint: &Checkpoint,
+        result: Result<Uploaded, Error>,
+    ) -> Result<Uploaded, Error> {
+        match &result {
+            Ok(_) => {
+                abort_or_tell(self, &checkpoint.abandoned).await;
+                journal.remove().await?;
+            }
+            // What is in the store stays known, whatever ended the run; the first error is the one to report.
+            Err(_) if checkpoint.names_no_upload() => drop(journal.remove().await),
+            Err(_) => drop(journal.barrier().await),
+        }
+        result
     }
 
     /// The upload id is durable before any part is sent, so that a listing finds even parts that are not recorded.
@@ -242,13 +256,17 @@ impl Job<'_> {
         plan: &PartPlan,
         journal: &Journal,
         checkpoint: &mut Checkpoint,
+        found: Found,
     ) -> Result<Uploaded, Error> {
-        let (upload_id, inventory) = match self.resume(plan, journal, checkpoint).await? {
+        let claims = self.take_up(journal, checkpoint, found).await?;
+        let (upload_id, inventory) = match self.resume(plan, journal, checkpoint, &claims).await? {
             Resume::GoOn(upload_id, inventory) => (upload_id, inventory),
             Resume::AlreadyDone(uploaded) => return Ok(*uploaded),
             Resume::FromStart => {
                 let upload_id = self.transfer.unless_cancelled(self.initiate()).await??;
-                journal.record_durably(Record::Initiated(upload_id.clone())).await?;
+                let initiated = Record::Initiated(upload_id.clone());
+                checkpoint.apply(initiated.clone());
+                journal.record_durably(initiated).await?;
                 self.transfer.tell(Event::Initiated { upload_id: upload_id.clone() });
                 (upload_id, Inventory::empty(plan))
             }
@@ -262,14 +280,8 @@ impl Job<'_> {
         self.transfer.tell(Event::Initiated { upload_id: upload_id.clone() });
         let result = self.send_and_complete(plan, None, &upload_id, Inventory::empty(plan)).await;
         if result.is_err() {
-            let UploadRequest { bucket, key, .. } = self.request;
-            let operation = Abort { bucket, key, upload_id: &upload_id };
-            let aborted = tokio::time::timeout(ABORT_TIMEOUT, self.engine.exchange(&operation, None)).await;
-            if !matches!(aborted, Ok(Ok(()))) {
-                self.transfer.tell(Event::Warning {
-                    message: format!("the upload {upload_id} of oss://{bucket}/{key} may stay open in the store"),
-                });
-            }
+            let Binding { endpoint, bucket, key, .. } = self.binding();
+            abort_or_tell(self, &[OpenUpload { endpoint, bucket, key, upload_id }]).await;
         }
         result
     }
@@ -291,23 +303,33 @@ impl Job<'_> {
     }
 
     /// Says what was found, and ends the uploads that are not gone on with.
-    async fn take_up(&self, (journal, checkpoint, found): Opened) -> Result<(Journal, Checkpoint), Error> {
-        if let Found::StartedOver { reason } = found {
-            self.transfer.tell(Event::StartedOver { reason });
-        }
-        let cleared = abort_abandoned(self.engine, self.transfer, &journal, &checkpoint.abandoned);
-        self.transfer.unless_cancelled(cleared).await??;
-        Ok((journal, checkpoint))
+    async fn take_up(&self, journal: &Journal, checkpoint: &mut Checkpoint, found: Found) -> Result<Claims, Error> {
+        let claims = match found {
+            Found::Moved(claims) => claims,
+            Found::Nothing | Found::Resumed => Claims::default(),
+            Found::StartedOver { reason } => {
+                self.transfer.tell(Event::StartedOver { reason });
+                Claims::default()
+            }
+        };
+        self.transfer.unless_cancelled(abort_abandoned(self, journal, checkpoint)).await??;
+        Ok(claims)
     }
 
-    async fn resume(&self, plan: &PartPlan, journal: &Journal, checkpoint: &mut Checkpoint) -> Result<Resume, Error> {
+    async fn resume(
+        &self,
+        plan: &PartPlan,
+        journal: &Journal,
+        checkpoint: &mut Checkpoint,
+        claims: &Claims,
+    ) -> Result<Resume, Error> {
         let Some(upload_id) = checkpoint.upload_id.clone() else { return Ok(Resume::FromStart) };
-        let stock = take_stock(self, plan, &upload_id, checkpoint);
+        let stock = take_stock(self, plan, &upload_id, checkpoint, claims);
         if let Some(inventory) = self.transfer.unless_cancelled(stock).await?? {
             return Ok(Resume::GoOn(upload_id, inventory));
         }
         // Unknown to the store: aborted by someone, or completed by a run that could not say so.
-        if let Some(uploaded) = self.completed_before(plan, &upload_id, checkpoint).await? {
+        if let Some(uploaded) = self.completed_before(plan, &upload_id, checkpoint, claims).await? {
             return Ok(Resume::AlreadyDone(Box::new(uploaded)));
         }
         let reason = format!("the store does not know the upload {upload_id} any more");
@@ -317,23 +339,29 @@ impl Job<'_> {
         Ok(Resume::FromStart)
     }
 
-    /// Whether the object in the store is the one that the checkpoint's parts make.
+    /// Whether the object in the store is the one that the checkpoint's parts make, be they facts or claims.
     async fn completed_before(
         &self,
         plan: &PartPlan,
         upload_id: &UploadId,
         checkpoint: &Checkpoint,
+        claims: &Claims,
     ) -> Result<Option<Uploaded>, Error> {
-        if checkpoint.parts.len() != plan.count() as usize {
+        let claimed = !claims.parts.is_empty();
+        let parts = if claimed { &claims.parts } else { &checkpoint.parts };
+        if parts.len() != plan.count() as usize {
             return Ok(None);
         }
-        let crc64 = combine_all(checkpoint.parts.values().map(|p| (p.crc64, p.bytes)));
+        let crc64 = combine_all(parts.values().map(|p| (p.crc64, p.bytes)));
         let Some(stored) = self.object_is(plan.object_bytes(), crc64).await? else { return Ok(None) };
+        if claimed && !bears_out(self, plan, claims).await? {
+            return Ok(None);
+        }
         self.prepared.file.check_unchanged()?;
-        for part in checkpoint.parts.values() {
+        for part in parts.values() {
             self.transfer.counters.resumed(part.bytes);
         }
-        let parts: Vec<_> = checkpoint.parts.iter().map(|(number, part)| (*number, part.clone())).collect();
+        let parts: Vec<_> = parts.iter().map(|(number, part)| (*number, part.clone())).collect();
         Ok(Some(self.uploaded(stored, crc64, true, Some((upload_id, &parts)))))
     }
 

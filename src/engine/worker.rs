@@ -16,12 +16,12 @@ use crate::model::event::Event;
 use crate::model::hedge::Hedge;
 use crate::model::part::{Part, PartNumber};
 use crate::model::retry::FaultKind;
-use crate::store::operations::list_parts::ListedPart;
 
-/// A part that is not known to be in the store, with what the store lists under its number, if anything.
+/// A part that is not known to be in the store.
 pub(super) struct Missing {
     pub part: Part,
-    pub listed: Option<ListedPart>,
+    /// What the store has under its number, if that may be the part: reading the file again tells.
+    pub found: Option<StoredPart>,
 }
 
 /// What the workers share.
@@ -184,12 +184,11 @@ async fn first_success<T, E>(
     }
 }
 
-/// A part that the store lists but the journal does not know is good if the file, read again, has the listed checksum.
-async fn adopt(upload: &Upload<'_>, missing: &Missing) -> Result<Option<StoredPart>, Error> {
-    let Some(listed) = &missing.listed else { return Ok(None) };
-    let Some(crc64) = listed.crc64.filter(|_| listed.bytes == missing.part.bytes) else { return Ok(None) };
-    let same = read_crc64(upload.source, missing.part.offset, missing.part.bytes).await? == crc64;
-    Ok(same.then(|| StoredPart { bytes: listed.bytes, etag: listed.etag.clone(), crc64 }))
+/// What the store has is the part if the file, read again, has its checksum.
+async fn adopt(upload: &Upload<'_>, Missing { part, found }: &Missing) -> Result<Option<StoredPart>, Error> {
+    let Some(found) = found else { return Ok(None) };
+    let crc64 = read_crc64(upload.source, part.offset, part.bytes).await?;
+    Ok((crc64 == found.crc64).then(|| found.clone()))
 }
 
 fn tell_done(upload: &Upload<'_>, part: &Part, stored: &StoredPart, attempts: u32, verified: bool) {

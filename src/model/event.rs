@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::object::UploadId;
+use super::object::{Bucket, Key, UploadId};
 use super::settings::ReaderKind;
 
 /// Something that happened in a transfer. Serialised, the variant's name is the field `event`.
@@ -35,6 +35,9 @@ pub enum Event {
     },
     /// A checkpoint was found and is good: this much is already in the store.
     Resumed { upload_id: UploadId, parts: u32, bytes: u64 },
+    /// This much is in the store, but not known to be of this file: it is read again, and a part counts when its checksum
+    /// agrees. `why`: the identity of the file changed, or the checkpoint does not know the parts.
+    Comparing { parts: u32, bytes: u64, why: String },
     /// A checkpoint was found and cannot be used, or the file changed while it was read and is sent from the start.
     StartedOver { reason: String },
     /// The store opened an upload, and its id is durable.
@@ -58,6 +61,9 @@ pub enum Event {
     Completing { parts: u32 },
     /// The object is stored; the file is read once more to compare it.
     Rereading { bytes: u64 },
+    /// An upload of an earlier run, or of this one, could not be aborted: it stays open in the store, which charges for its
+    /// parts, and nothing remembers it any more. It has to be aborted by hand.
+    LeftOpen { endpoint: String, bucket: Bucket, key: Key, upload_id: UploadId, why: String },
     /// Something a person should know that does not stop the transfer.
     Warning { message: String },
 }

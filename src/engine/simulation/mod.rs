@@ -1,7 +1,8 @@
 //! The whole engine in a simulation: a store in memory, a disk that loses power, a clock that only jumps, and a seed.
 //!
 //! A *transfer* is one file that is put again and again, by processes that die at random points and meet random faults,
-//! until one of them says that it is done. After each the judges of [`world`] are asked whether a promise was broken. The
+//! until one of them says that it is done. Between two of them the file may change, or just its identity, with or without a
+//! byte that changed unseen. After each the judges of [`world`] are asked whether a promise was broken. The
 //! seed decides everything, so a seed is a complete report of a failure: `HAUL_SEED=N cargo test simulated` repeats it.
 //!
 //! | file | subject |
@@ -45,8 +46,13 @@ fn transfer(machine: &Machine, seed: u64, plant: Plant) -> Result<u32, String> {
     let mut file = machine.some_file(&mut world.lock());
     for process in 0..PROCESSES_MAX {
         prepare_process(&world, process < TROUBLED);
-        if process > 0 && process < TROUBLED && world.lock().chance(50) {
-            file = machine.other_file(&mut world.lock(), &file);
+        if process > 0 && process < TROUBLED {
+            let mut world = world.lock();
+            match world.random.u32(0..1000) {
+                0..50 => file = machine.other_file(&mut world, &file),
+                50..200 => file = machine.moved_file(&mut world, &file),
+                _ => {}
+            }
         }
         let ended = machine.run(&world, &file);
         let mut world = world.lock();
@@ -181,4 +187,9 @@ fn the_judges_notice_a_log_that_is_believed_more_than_the_store() {
 #[test]
 fn the_judges_notice_durable_parts_that_are_sent_again() {
     noticed(Plant::ForgetsTheLog, "sent again");
+}
+
+#[test]
+fn the_judges_notice_parts_that_are_believed_of_a_file_that_moved() {
+    noticed(Plant::TrustsTheFile, "an object that is not the file");
 }

@@ -14,6 +14,8 @@ pub enum Plant {
     NoChecksums,
     /// The log is believed, whatever the store has.
     TrustsTheLog,
+    /// A log is taken for one of the file as it is, though the file's identity changed.
+    TrustsTheFile,
     /// What the log knows is not used.
     ForgetsTheLog,
 }

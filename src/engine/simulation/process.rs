@@ -5,7 +5,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::sync::mpsc::TryRecvError;
 use std::task::Poll;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 
@@ -20,7 +20,7 @@ use crate::engine::upload::{Job, Uploaded};
 use crate::engine::{Endpoint, Engine};
 use crate::error::Error;
 use crate::model::event::{Event, Observer};
-use crate::model::object::{Bucket, Key};
+use crate::model::object::{Bucket, Key, UploadId};
 use crate::model::part::{Limits, PartPlan};
 use crate::model::retry::RetryPolicy;
 use crate::model::settings::{ClientSettings, ReaderKind, UploadRequest};
@@ -49,17 +49,22 @@ pub struct Machine {
     request: UploadRequest,
     /// Real files, for their fingerprints only: what they hold is in the world. Two of each length.
     files: Vec<Arc<SourceFile>>,
+    /// For each file another one of its length and time.
+    copies: Vec<Arc<SourceFile>>,
     _directory: tempfile::TempDir,
 }
 
 impl Machine {
     pub fn new() -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let file = |n: usize| {
-            let path = directory.path().join(n.to_string());
+        let file = |n: usize, kind: &str| {
+            let path = directory.path().join(format!("{kind}-{n}"));
             std::fs::write(&path, vec![0; n / 2 + 1]).unwrap();
+            let time = SystemTime::UNIX_EPOCH + Duration::from_secs(n as u64);
+            std::fs::File::options().write(true).open(&path).unwrap().set_modified(time).unwrap();
             Arc::new(SourceFile::open(&path).unwrap())
         };
+        let all = 0..2 * PART * PARTS_MAX;
         Self {
             store: Store::new(&ClientSettings {
                 region: Some("cn-hangzhou".into()),
@@ -71,7 +76,8 @@ impl Machine {
                 parallel: 3,
                 ..UploadRequest::new("file", Bucket::new("demo").unwrap(), Key::new("key").unwrap())
             },
-            files: (0..2 * PART * PARTS_MAX).map(file).collect(),
+            files: all.clone().map(|n| file(n, "file")).collect(),
+            copies: all.map(|n| file(n, "copy")).collect(),
             _directory: directory,
         }
     }
@@ -91,6 +97,16 @@ impl Machine {
         other
     }
 
+    /// The file is copied, or comes back from where it was copied to.
+    pub fn moved_file(&self, world: &mut World, old: &Arc<SourceFile>) -> Arc<SourceFile> {
+        let is_old = |file: &Arc<SourceFile>| file.path() == old.path();
+        let pairs = self.files.iter().zip(&self.copies);
+        let mut others = pairs.flat_map(|(file, copy)| [(file, copy), (copy, file)]);
+        let (_, other) = others.find(|(file, _)| is_old(file)).expect("every file has a copy");
+        world.move_file(other.path());
+        other.clone()
+    }
+
     /// Starts a process and waits for its end.
     pub fn run(&self, world: &Shared, file: &Arc<SourceFile>) -> Ended {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
@@ -104,7 +120,7 @@ impl Machine {
         let prepared = prepared(world, file, plan);
         let begun = std::time::Instant::now();
         let job = Job { engine: &engine, transfer: &transfer, request: &self.request, prepared: &prepared, begun };
-        let storage = SimStorage::new(world);
+        let storage = SimStorage::new(world, file.fingerprint());
         let opened = Journal::recover(storage, Path::new(LOG), LOG, job.binding());
         let Ok((journal, mut writer, checkpoint, found)) = opened else { return Ended::Died };
         let upload = job.multipart_from(&plan, (journal, checkpoint, found));
@@ -213,8 +229,8 @@ struct Ear(Shared);
 
 impl Observer for Ear {
     fn event(&self, event: &Event) {
-        if let Event::Warning { message } = event {
-            self.0.lock().warned += message;
+        if let Event::LeftOpen { upload_id: UploadId(id), .. } = event {
+            self.0.lock().warned += id;
         }
     }
 }

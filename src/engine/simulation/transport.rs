@@ -187,6 +187,8 @@ impl World {
         let Some(open) = self.uploads.get_mut(id) else { return refusal(404, "NoSuchUpload") };
         let hide = if trouble == Some(Trouble::PartHidden) { open.parts.keys().next().copied() } else { None };
         let recorded = log.iter().flat_map(|log| log.parts.keys().map(|number| number.get()));
+        let claimed = self.claims.keys().filter(|(upload, _)| upload == id).map(|(_, number)| *number);
+        let recorded = recorded.chain(claimed);
         let gone = recorded.filter(|number| !open.parts.contains_key(number));
         open.hidden = gone.chain(hide).collect();
         let parts = match self.plant {

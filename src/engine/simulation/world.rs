@@ -51,6 +51,9 @@ pub struct World {
     pub promised: Option<Checkpoint>,
     /// Uploads that were durable once.
     ever_promised: BTreeSet<String>,
+    /// ETags of parts that the log had when the file's identity changed, by upload and number: they are in the log no
+    /// more, and a part that is the same in the file as it is now must not be sent again.
+    pub claims: BTreeMap<(String, u32), String>,
     /// An upload whose id this process was told and has not made durable.
     pub told: Option<String>,
     /// Uploads of which the user was told that they stay open.
@@ -82,6 +85,7 @@ impl Shared {
             live: None,
             promised: None,
             ever_promised: BTreeSet::new(),
+            claims: BTreeMap::new(),
             told: None,
             warned: String::new(),
             broken: Vec::new(),
@@ -118,6 +122,21 @@ impl World {
             content.into()
         };
         self.content = self.contents.entry(path.to_owned()).or_insert_with(fresh).clone();
+    }
+
+    /// The file is at `path` from now on. Half of those that were never there have lost a bit on the way.
+    pub fn move_file(&mut self, path: &Path) {
+        let mut content = self.content.to_vec();
+        if self.random.bool() {
+            let at = self.random.usize(0..content.len());
+            // Another bit than the one that the network flips, lest one undo the other.
+            content[at] ^= 2;
+        }
+        self.content = self.contents.entry(path.to_owned()).or_insert(content.into()).clone();
+        if let Some(Checkpoint { upload_id: Some(UploadId(id)), parts, .. }) = &self.live {
+            let claimed = parts.iter().map(|(n, part)| ((id.clone(), n.get()), part.etag.as_str().to_owned()));
+            self.claims.extend(claimed);
+        }
     }
 
     /// Counts a step; true when it is the last.
@@ -169,8 +188,8 @@ impl World {
 
     /// Judges and keeps a part; `None`: no such upload.
     pub fn put_part(&mut self, id: &str, number: u32, body: Bytes) -> Option<(String, u64)> {
-        self.judge_part(id, number);
         let (etag, crc64) = marks(&body);
+        self.judge_part(id, number, &etag);
         let open = self.uploads.get_mut(id)?;
         open.parts.insert(number, body);
         open.had_parts = true;
@@ -178,7 +197,7 @@ impl World {
         Some((etag, crc64))
     }
 
-    fn judge_part(&mut self, id: &str, number: u32) {
+    fn judge_part(&mut self, id: &str, number: u32, etag: &str) {
         let Some(open) = self.uploads.get(id) else { return };
         let durable = self.disk.durable(LOG).unwrap_or_default();
         if !durable.windows(id.len()).any(|window| window == id.as_bytes()) {
@@ -188,8 +207,13 @@ impl World {
         let known = self.live.as_ref().filter(|log| log.upload_id.as_ref().is_some_and(|u| u.0 == id));
         let known = known.and_then(|log| log.parts.get(&PartNumber::new(number)?));
         let there = open.parts.get(&number).filter(|_| !open.hidden.contains(&number)).map(|body| marks(body).0);
-        if known.is_some_and(|part| Some(part.etag.as_str()) == there.as_deref()) {
+        let claim = (id.to_owned(), number);
+        let claimed = self.claims.get(&claim).filter(|claimed| *claimed == etag);
+        let known = known.map(|part| part.etag.as_str()).or(claimed.map(String::as_str));
+        if known.is_some() && known == there.as_deref() {
             self.break_promise(format!("part {number} of {id} is durable and was sent again"));
+        } else if claimed.is_none() {
+            self.claims.remove(&claim);
         }
     }
 
