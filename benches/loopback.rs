@@ -6,7 +6,7 @@ use std::process::{Child, Command, Stdio};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use haul::blocking::Client;
 use haul::model::object::{Bucket, Key};
-use haul::model::settings::{ClientSettings, PartSize, ReaderKind, UploadRequest};
+use haul::model::settings::{ClientSettings, Parallel, PartSize, ReaderKind, UploadRequest};
 use haul::store::credentials::Credentials;
 
 const SECRET: &str = "bench-secret";
@@ -65,7 +65,7 @@ fn loopback(c: &mut Criterion) {
         );
         request.reader = Some(reader);
         request.part_size = PartSize::Bytes(8 << 20);
-        request.parallel = 4;
+        request.parallel = Parallel::Parts(4);
         group.bench_function(reader.to_string(), |b| {
             b.iter(|| client.upload(request.clone()).wait().expect("an upload that works"));
         });

@@ -11,7 +11,7 @@ use tokio::task::JoinHandle;
 
 pub use crate::engine::Uploaded;
 pub use crate::engine::keyring::{Identity, Keyring};
-use crate::engine::{Endpoint, Engine, plan, transfer, upload};
+use crate::engine::{Endpoint, Engine, Slots, TUNED_MAX, plan, transfer, upload};
 use crate::error::Error;
 use crate::model::event::{Activity, Event, Observer, Progress};
 use crate::model::object::{Bucket, Key, UploadId};
@@ -86,8 +86,10 @@ impl Client {
             .enable_all()
             .build()
             .map_err(|cause| Error::System { what: "start threads", cause })?;
+        let pool = Pool::new(connector, settings.idle_timeout);
         let engine = Engine {
-            transport: Arc::new(Pool::new(connector, settings.idle_timeout)),
+            slots: Slots::tuned(TUNED_MAX, pool.sent()),
+            transport: Arc::new(pool),
             endpoint_name: settings.endpoint_name.unwrap_or_else(|| store.endpoint().to_owned()),
             store,
             keyring,

@@ -13,7 +13,7 @@ use haul::client::Client;
 use haul::error::Error;
 use haul::model::event::Event;
 use haul::model::object::{Bucket, Fingerprint, Key};
-use haul::model::settings::{CheckpointAt, ClientSettings, PartSize, UploadRequest};
+use haul::model::settings::{CheckpointAt, ClientSettings, Parallel, PartSize, UploadRequest};
 use haul::store::credentials::Credentials;
 
 const KIB: usize = 1 << 10;
@@ -90,7 +90,7 @@ fn a_cancelled_transfer_goes_on_where_it_was() {
     let client = blocking::Client::new(settings, credentials()).unwrap();
     let (file, content) = random_file(scratch.path(), 4000 * KIB, 1);
     let mut one_by_one = request(&file, "k");
-    one_by_one.parallel = 1;
+    one_by_one.parallel = Parallel::Parts(1);
     let mut transfer = client.upload(one_by_one);
     while let Some(event) = transfer.next_event() {
         if matches!(*event, Event::PartDone { part: 5, .. }) {

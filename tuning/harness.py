@@ -92,6 +92,8 @@ class Run:
     rss_anon_kib: int
     done: dict = field(default_factory=dict)
     stderr: str = ""
+    # What `haul put --json` printed, each with the seconds since its start.
+    events: list = field(default_factory=list)
 
 
 def put(file: Path, endpoint: str, *options: str, key="object") -> Run:
@@ -99,20 +101,20 @@ def put(file: Path, endpoint: str, *options: str, key="object") -> Run:
     command = [str(HAUL), "put", str(file), f"oss://demo/{key}", "--endpoint", endpoint, "--region", "cn-hangzhou",
                "--json", "--progress", "never", *options]
     env = dict(os.environ, OSS_ACCESS_KEY_ID="tuning", OSS_ACCESS_KEY_SECRET=SECRET)
-    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+    with tempfile.TemporaryFile() as err:
         begun = time.monotonic()
-        process = subprocess.Popen(command, env=env, stdout=out, stderr=err)
+        process = subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=err, text=True)
         peak = [0]
         sampler = threading.Thread(target=sample_rss_anon, args=(process.pid, peak), daemon=True)
         sampler.start()
+        events = [(time.monotonic() - begun, json.loads(line)) for line in process.stdout]
         _, status, usage = os.wait4(process.pid, 0)
         seconds = time.monotonic() - begun
         process.returncode = os.waitstatus_to_exitcode(status)
-        out.seek(0)
         err.seek(0)
-        last = (out.read().decode().strip().splitlines() or ["{}"])[-1]
-        return Run(process.returncode, seconds, usage.ru_utime + usage.ru_stime, peak[0], json.loads(last),
-                   err.read().decode())
+        last = events[-1][1] if events else {}
+        return Run(process.returncode, seconds, usage.ru_utime + usage.ru_stime, peak[0], last, err.read().decode(),
+                   events)
 
 
 def sample_rss_anon(pid: int, peak: list[int]):

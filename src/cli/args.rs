@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use haul::model::object::ObjectUrl;
-use haul::model::settings::PartSize;
+use haul::model::settings::{Parallel, PartSize};
 
 use super::serve::ServeArgs;
 use super::values;
@@ -228,9 +228,9 @@ pub struct Put {
     /// auto, or 100 KiB to 5 GiB: 8MiB, 100KB, plain bytes; KB means 1,024 bytes as in the OSS documentation
     #[arg(long, value_name = "SIZE", default_value = "auto", value_parser = values::part_size)]
     pub part_size: PartSize,
-    /// Parts in flight, 1 to 1024
-    #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=1024))]
-    pub parallel: u32,
+    /// Parts in flight: auto, as many as the line is found to need, or 1 to 1024
+    #[arg(long, value_name = "N", default_value = "auto", value_parser = values::parallel)]
+    pub parallel: Parallel,
     /// How the file is read
     #[arg(long, value_enum, default_value = "auto")]
     pub reader: Reader,

@@ -13,6 +13,7 @@
 //! | `part_done` | `part`, `bytes`, `crc64` (decimal text), `attempts` (0: it was in the store already), `verified` |
 //! | `retrying` | `operation`, `part`, `attempt`, `delay_ms`, `fault` |
 //! | `hedged` | `part`, `after_ms`: it took much longer than others and is sent once more on another connection |
+//! | `window` | `parallel`: so many parts may be in flight from now on; `bytes_per_second` that went to the network before |
 //! | `completing` | `parts` |
 //! | `rereading` | `bytes` |
 //! | `left_open` | `endpoint`, `bucket`, `key`, `upload_id`, `why`: the upload could not be aborted and nothing remembers it |
@@ -167,6 +168,9 @@ pub fn notice(event: &Event, verbose: bool) -> Option<String> {
         Event::StartedOver { reason } => format!("starting over: {reason}"),
         Event::Rereading { .. } => "stored; reading the file once more".to_owned(),
         Event::Warning { message } => format!("warning: {message}"),
+        Event::Window { parallel, bytes_per_second } if verbose => {
+            format!("{parallel} parts in flight from now on, after {}/s", BinaryBytes(*bytes_per_second))
+        }
         Event::Hedged { part, after_ms } if verbose => {
             format!("part {part} is slow: after {after_ms} ms it is sent on another connection too")
         }

@@ -24,6 +24,21 @@ pub fn part_size(text: &str) -> Result<haul::model::settings::PartSize, String> 
     }
 }
 
+/// `auto`, or a number of parts.
+///
+/// # Errors
+/// A text for clap when this is neither.
+pub fn parallel(text: &str) -> Result<haul::model::settings::Parallel, String> {
+    use haul::model::settings::Parallel;
+    if text.eq_ignore_ascii_case("auto") {
+        return Ok(Parallel::Auto);
+    }
+    match text.parse() {
+        Ok(parts) if (1..=1024).contains(&parts) => Ok(Parallel::Parts(parts)),
+        _ => Err("write auto or a number from 1 to 1024".to_owned()),
+    }
+}
+
 /// `K=V`; the value may hold further `=` and may be empty.
 ///
 /// # Errors

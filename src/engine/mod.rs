@@ -9,6 +9,7 @@
 //! | `attempt.rs` | one try of one part |
 //! | `body.rs` | a range of the file as a request body, checksummed as it passes |
 //! | `receipt.rs` | after the object is stored: reading the file again, the receipt |
+//! | `slots.rs` | places for parts in flight: a number, or one that is tuned |
 //! | `exchange.rs` | one operation, tried again as the policy allows |
 //! | `endpoint.rs` | how the endpoint is: its clock, its pace, what may be tried again |
 //! | `keyring.rs` | the credentials that requests are signed with now |
@@ -35,12 +36,14 @@ mod receipt;
 mod resume;
 #[cfg(test)]
 mod simulation;
+mod slots;
 pub(crate) mod transfer;
 mod upload;
 mod worker;
 
 pub(crate) use endpoint::Endpoint;
 pub(crate) use prepare::plan;
+pub(crate) use slots::{Slots, TUNED_MAX};
 pub use upload::Uploaded;
 pub(crate) use upload::upload;
 
@@ -52,6 +55,8 @@ pub(crate) struct Engine {
     pub keyring: Option<Arc<keyring::Keyring>>,
     pub retry: RetryPolicy,
     pub endpoint: Endpoint,
+    /// For the transfers that leave the number of parts in flight to us.
+    pub slots: Arc<Slots>,
     pub buffers: BufferPool,
     /// What checkpoints call the endpoint.
     pub endpoint_name: String,

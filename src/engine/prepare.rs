@@ -7,10 +7,11 @@ use sha2::{Digest, Sha256};
 
 use super::Engine;
 use super::receipt::check_place;
+use super::slots::TUNED_MAX;
 use crate::error::Error;
 use crate::model::event::Event;
 use crate::model::part::PartPlan;
-use crate::model::settings::{CheckpointAt, PartSize, ReaderKind, UploadRequest};
+use crate::model::settings::{CheckpointAt, Parallel, PartSize, ReaderKind, UploadRequest};
 use crate::source::file::SourceFile;
 use crate::source::watched::Watched;
 use crate::source::{self, Chosen};
@@ -48,7 +49,11 @@ pub(super) fn prepare(engine: &Engine, request: &UploadRequest) -> Result<Prepar
             bytes
         }
     };
-    let single = file.bytes() < wanted_bytes && file.bytes() <= limits.put_bytes_max;
+    let single_below = match request.part_size {
+        PartSize::Auto => PartPlan::AUTO_SINGLE_BYTES,
+        PartSize::Bytes(bytes) => bytes,
+    };
+    let single = file.bytes() < single_below && file.bytes() <= limits.put_bytes_max;
     let plan = if single { None } else { Some(PartPlan::new(file.bytes(), wanted_bytes, limits)?) };
     let Chosen { source, kind, reason } = source::choose(request.reader, &file, &engine.buffers)?;
     let chosen = Chosen { source: Arc::new(Watched::new(source, file.clone())), kind, reason };
@@ -63,8 +68,10 @@ pub(super) fn prepare(engine: &Engine, request: &UploadRequest) -> Result<Prepar
 }
 
 fn check(engine: &Engine, request: &UploadRequest) -> Result<(), Error> {
-    if !(1..=1024).contains(&request.parallel) {
-        return Err(Error::Settings(format!("{} parts in flight are outside 1 to 1024", request.parallel)));
+    if let Parallel::Parts(parts) = request.parallel
+        && !(1..=1024).contains(&parts)
+    {
+        return Err(Error::Settings(format!("{parts} parts in flight are outside 1 to 1024")));
     }
     engine.store.check(&request.options).map_err(|e| Error::Settings(e.to_string()))
 }
@@ -90,11 +97,15 @@ impl Prepared {
     }
 
     /// Chunks = parts in flight × (read-ahead + the one wanted now + the one on the wire), within the shared pool.
-    fn buffer_bytes(&self, engine: &Engine, parallel: u32) -> u64 {
+    fn buffer_bytes(&self, engine: &Engine, parallel: Parallel) -> u64 {
         if self.chosen.kind == ReaderKind::Mmap {
             return 0;
         }
-        let chunks = u64::from(parallel) * (self.chosen.source.read_ahead() as u64 + 2);
+        let parts = match parallel {
+            Parallel::Auto => TUNED_MAX,
+            Parallel::Parts(parts) => parts,
+        };
+        let chunks = u64::from(parts) * (self.chosen.source.read_ahead() as u64 + 2);
         (chunks * self.chosen.source.chunk_bytes() as u64).min(engine.buffers.bytes_max() as u64)
     }
 }

@@ -111,7 +111,7 @@ pub(super) async fn bears_out(job: &Job<'_>, plan: &PartPlan, claims: &Claims) -
             let source = source.clone();
             async move { Ok(read_crc64(&source, part.offset, part.bytes).await? == crc64) }
         })
-        .buffer_unordered(job.request.parallel as usize)
+        .buffer_unordered(job.slots.limit() as usize)
         .try_all(std::future::ready);
     job.transfer.unless_cancelled(same).await?
 }

@@ -12,6 +12,7 @@ use super::exchange::Exchange;
 use super::prepare::{Prepared, prepare};
 use super::receipt;
 use super::resume::{Inventory, abort_abandoned, abort_or_tell, bears_out, take_stock};
+use super::slots::Slots;
 use super::transfer::Transfer;
 use super::worker::send_missing;
 use crate::checkpoint::{Binding, Checkpoint, Claims, Found, Journal, OpenUpload, Record, StoredPart};
@@ -22,7 +23,7 @@ use crate::model::object::{ETag, UploadId};
 use crate::model::part::{PartNumber, PartPlan};
 use crate::model::receipt::PartReceipt;
 use crate::model::retry::{Fault, FaultKind};
-use crate::model::settings::{IfChanged, ReaderKind, UploadRequest};
+use crate::model::settings::{IfChanged, Parallel, ReaderKind, UploadRequest};
 use crate::net::exposure;
 use crate::source::SourceError;
 use crate::store::Operation;
@@ -59,6 +60,7 @@ pub struct Uploaded {
     pub parts_sent: u32,
     pub parts_resumed: u32,
     pub part_bytes: u64,
+    /// Parts that could be in flight at the end.
     pub parallel: u32,
     pub reader: ReaderKind,
     pub upload_id: Option<UploadId>,
@@ -73,6 +75,7 @@ pub(super) struct Job<'a> {
     pub transfer: &'a Arc<Transfer>,
     pub request: &'a UploadRequest,
     pub prepared: &'a Prepared,
+    pub slots: &'a Arc<Slots>,
     pub begun: Instant,
 }
 
@@ -118,7 +121,11 @@ async fn upload_one_state(
     transfer.counters.bytes_total.store(prepared.file.bytes(), Relaxed);
     transfer.counters.parts_total.store(prepared.plan.map_or(0, |p| p.count()), Relaxed);
     transfer.tell(prepared.event(engine, request));
-    let job = Job { engine, transfer, request, prepared: &prepared, begun };
+    let slots = match request.parallel {
+        Parallel::Auto => engine.slots.clone(),
+        Parallel::Parts(parts) => Slots::fixed(parts),
+    };
+    let job = Job { engine, transfer, request, prepared: &prepared, slots: &slots, begun };
     let uploaded = match &prepared.plan {
         None => job.put().await,
         Some(plan) => job.multipart(plan).await,
@@ -387,7 +394,7 @@ impl Job<'_> {
             upload_id,
         };
         let Inventory { stored: mut parts, missing } = inventory;
-        parts.extend(send_missing(&upload, journal, missing, self.request.parallel).await?);
+        parts.extend(send_missing(&upload, journal, missing, self.slots).await?);
         parts.sort_unstable_by_key(|(number, _)| *number);
         // The object must be one state of the file: the one that the plan was made for.
         self.prepared.file.check_unchanged()?;
@@ -488,7 +495,7 @@ impl Job<'_> {
             parts_sent: counters.parts_done.load(Relaxed) - counters.parts_resumed.load(Relaxed),
             parts_resumed: counters.parts_resumed.load(Relaxed),
             part_bytes: self.prepared.part_bytes,
-            parallel: self.request.parallel,
+            parallel: self.slots.limit(),
             reader: self.prepared.chosen.kind,
             upload_id: multipart.map(|(upload_id, _)| upload_id.clone()),
             parts: multipart.map_or_else(Vec::new, |(_, parts)| self.part_receipts(parts)),

@@ -1,15 +1,19 @@
-//! Workers take parts from one queue until none is left or one shows that the rest cannot be sent either.
+//! Parts are taken from one queue, as many at a time as there are places, until none is left or one shows that the rest
+//! cannot be sent either.
 
 use std::collections::VecDeque;
 use std::pin::pin;
-use std::sync::{Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard};
 
-use futures_util::future::{Either, join_all, select};
+use futures_util::StreamExt;
+use futures_util::future::{Either, select};
+use futures_util::stream::FuturesUnordered;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::attempt::{Confirmed, Failure, Upload, read_crc64};
 use super::exchange::Exchange;
+use super::slots::{Slot, Slots};
 use crate::checkpoint::{Journal, Record, StoredPart};
 use crate::error::Error;
 use crate::model::event::Event;
@@ -24,11 +28,12 @@ pub(super) struct Missing {
     pub found: Option<StoredPart>,
 }
 
-/// What the workers share.
+/// What the parts share.
 struct Work<'a> {
     upload: &'a Upload<'a>,
     journal: Option<&'a Journal>,
-    workers: u32,
+    slots: &'a Arc<Slots>,
+    parts: u32,
     state: Mutex<State>,
     /// Told when the transfer cannot succeed any more.
     is_lost: Notify,
@@ -43,7 +48,7 @@ struct State {
     hedge: Hedge,
 }
 
-/// Sends `missing` with `parallel` parts in flight; gives those confirmed.
+/// Sends `missing`, one part in each of the `slots`; gives those confirmed.
 ///
 /// A part that fails for good ends the transfer at once, and those in flight with it. A part that the retry policy gives
 /// up leaves the others their chance, until as many as are in flight were given up with none confirmed in between: then
@@ -52,19 +57,12 @@ pub(super) async fn send_missing(
     upload: &Upload<'_>,
     journal: Option<&Journal>,
     missing: Vec<Missing>,
-    parallel: u32,
+    slots: &Arc<Slots>,
 ) -> Result<Vec<(PartNumber, StoredPart)>, Error> {
-    let workers = (parallel as usize).min(missing.len());
+    let parts = missing.len() as u32;
     let state = State { queue: missing.into(), done: Vec::new(), given_up: 0, error: None, hedge: Hedge::default() };
-    let work = Work { upload, journal, workers: workers as u32, state: Mutex::new(state), is_lost: Notify::new() };
-    let all = join_all((0..workers).map(|_| work.run()));
-    let until_lost = async {
-        tokio::select! {
-            _ = all => {}
-            () = work.is_lost.notified() => {}
-        }
-    };
-    upload.transfer.unless_cancelled(until_lost).await?;
+    let work = Work { upload, journal, slots, parts, state: Mutex::new(state), is_lost: Notify::new() };
+    upload.transfer.unless_cancelled(work.run()).await?;
     let state = work.state.into_inner().unwrap_or_else(|e| e.into_inner());
     state.error.map_or(Ok(state.done), Err)
 }
@@ -75,14 +73,29 @@ impl Work<'_> {
     }
 
     async fn run(&self) {
-        while let Some(next) = self.next() {
-            let result = self.send(&next).await;
-            self.note(&next.part, result);
+        let mut in_flight = FuturesUnordered::new();
+        loop {
+            let more = !self.lock().queue.is_empty();
+            if !more && in_flight.is_empty() {
+                return;
+            }
+            tokio::select! {
+                biased;
+                () = self.is_lost.notified() => return,
+                Some(()) = in_flight.next() => {}
+                slot = self.slots.take(), if more => in_flight.push(self.fill(slot)),
+                changed = self.slots.epoch() => changed.into_iter().for_each(|event| self.upload.transfer.tell(event)),
+            }
         }
     }
 
-    fn next(&self) -> Option<Missing> {
-        self.lock().queue.pop_front()
+    /// Sends the next part, if there still is one.
+    async fn fill(&self, _slot: Slot) {
+        let next = self.lock().queue.pop_front();
+        if let Some(next) = next {
+            let result = self.send(&next).await;
+            self.note(&next.part, result);
+        }
     }
 
     fn note(&self, part: &Part, result: Result<StoredPart, Error>) {
@@ -104,7 +117,7 @@ impl Work<'_> {
                 if !passing {
                     self.is_lost.notify_one();
                 }
-                if state.given_up >= self.workers {
+                if state.given_up >= self.slots.limit().min(self.parts) {
                     state.queue.clear();
                 }
                 state.error.get_or_insert(error);

@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::object::{Bucket, Key, UploadId};
-use super::settings::ReaderKind;
+use super::settings::{Parallel, ReaderKind};
 
 /// Something that happened in a transfer. Serialised, the variant's name is the field `event`.
 #[derive(Debug, Clone, Serialize)]
@@ -23,7 +23,7 @@ pub enum Event {
         part_bytes: u64,
         /// Set when `part_bytes` was raised above the wanted length to stay within 10,000 parts.
         part_bytes_wanted: Option<u64>,
-        parallel: u32,
+        parallel: Parallel,
         reader: ReaderKind,
         /// Why this reader.
         reader_reason: String,
@@ -57,6 +57,8 @@ pub enum Event {
     Retrying { operation: &'static str, part: Option<u32>, attempt: u32, delay_ms: u64, fault: String },
     /// A part took `after_ms`, much longer than others did, and is sent once more on another connection.
     Hedged { part: u32, after_ms: u64 },
+    /// So many parts may be in flight from now on, as `bytes_per_second` went to the network with the number before.
+    Window { parallel: u32, bytes_per_second: u64 },
     /// All parts are there; the store is asked to merge them.
     Completing { parts: u32 },
     /// The object is stored; the file is read once more to compare it.

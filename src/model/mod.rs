@@ -9,3 +9,4 @@ pub mod part;
 pub mod receipt;
 pub mod retry;
 pub mod settings;
+pub mod window;

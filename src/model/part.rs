@@ -94,15 +94,27 @@ impl PartPlan {
         Ok(Self { object_bytes, part_bytes })
     }
 
-    /// The part length to use when the user names none: 8 MiB, doubled until the object needs at most 2,000 parts.
+    /// Smaller objects go in a single PUT when the user names no part length, in bytes.
+    pub const AUTO_SINGLE_BYTES: u64 = 8 * MIB;
+
+    /// The part length to use when the user names none: 1 MiB, doubled while the object needs too many parts. Small parts
+    /// keep many connections busy to the end; large ones cost less each.
     ///
     /// It depends on the object alone, so that every run on the same file makes the same plan and can resume.
     pub fn auto_part_bytes(object_bytes: u64) -> u64 {
-        let mut part_bytes = 8 * MIB;
-        while object_bytes.div_ceil(part_bytes) > 2_000 && part_bytes < 512 * MIB {
+        let mut part_bytes = MIB;
+        while object_bytes.div_ceil(part_bytes) > Self::auto_parts_max(part_bytes) && part_bytes < 512 * MIB {
             part_bytes *= 2;
         }
         part_bytes
+    }
+
+    fn auto_parts_max(part_bytes: u64) -> u64 {
+        match part_bytes / MIB {
+            0..4 => 128,
+            4..8 => 512,
+            _ => 2_000,
+        }
     }
 
     pub fn object_bytes(&self) -> u64 {

@@ -143,6 +143,27 @@ pub enum PartSize {
     Bytes(u64),
 }
 
+/// How many parts are in flight.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Parallel {
+    /// As many as the line to the endpoint is found to need, up to 256; all transfers of a client share the number.
+    #[default]
+    Auto,
+    /// 1 to 1024.
+    #[serde(untagged)]
+    Parts(u32),
+}
+
+impl fmt::Display for Parallel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Auto => f.write_str("auto"),
+            Self::Parts(parts) => parts.fmt(f),
+        }
+    }
+}
+
 /// How a file is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -193,8 +214,7 @@ pub struct UploadRequest {
     pub key: Key,
     pub options: ObjectOptions,
     pub part_size: PartSize,
-    /// Parts in flight: 1 to 1024. Default 8.
-    pub parallel: u32,
+    pub parallel: Parallel,
     /// `None`: chosen by what is in the page cache and what the machine allows.
     pub reader: Option<ReaderKind>,
     pub checkpoint: CheckpointAt,
@@ -214,7 +234,7 @@ impl UploadRequest {
             key,
             options: ObjectOptions::default(),
             part_size: PartSize::Auto,
-            parallel: 8,
+            parallel: Parallel::Auto,
             reader: None,
             checkpoint: CheckpointAt::BesideFile,
             if_changed: IfChanged::default(),

@@ -15,6 +15,7 @@ use super::world::{LOG, Shared, World};
 use crate::checkpoint::Journal;
 use crate::checkpoint::journal::Writer;
 use crate::engine::prepare::Prepared;
+use crate::engine::slots::Slots;
 use crate::engine::transfer::Transfer;
 use crate::engine::upload::{Job, Uploaded};
 use crate::engine::{Endpoint, Engine};
@@ -23,7 +24,7 @@ use crate::model::event::{Event, Observer};
 use crate::model::object::{Bucket, Key, UploadId};
 use crate::model::part::{Limits, PartPlan};
 use crate::model::retry::RetryPolicy;
-use crate::model::settings::{ClientSettings, ReaderKind, UploadRequest};
+use crate::model::settings::{ClientSettings, Parallel, ReaderKind, UploadRequest};
 use crate::source::buffer::BufferPool;
 use crate::source::file::SourceFile;
 use crate::source::{Chosen, Reading, Source};
@@ -73,7 +74,7 @@ impl Machine {
             .unwrap(),
             buffers: BufferPool::new(0),
             request: UploadRequest {
-                parallel: 3,
+                parallel: Parallel::Parts(3),
                 ..UploadRequest::new("file", Bucket::new("demo").unwrap(), Key::new("key").unwrap())
             },
             files: all.clone().map(|n| file(n, "file")).collect(),
@@ -119,7 +120,9 @@ impl Machine {
         let plan = PartPlan::new(file.bytes(), PART as u64, LIMITS).expect("it is short");
         let prepared = prepared(world, file, plan);
         let begun = std::time::Instant::now();
-        let job = Job { engine: &engine, transfer: &transfer, request: &self.request, prepared: &prepared, begun };
+        let slots = Slots::fixed(3);
+        let (engine, transfer, request) = (&engine, &transfer, &self.request);
+        let job = Job { engine, transfer, request, prepared: &prepared, slots: &slots, begun };
         let storage = SimStorage::new(world, file.fingerprint());
         let opened = Journal::recover(storage, Path::new(LOG), LOG, job.binding());
         let Ok((journal, mut writer, checkpoint, found)) = opened else { return Ended::Died };
@@ -142,6 +145,7 @@ impl Machine {
             store: self.store.clone(),
             keyring: None,
             endpoint: Endpoint::default(),
+            slots: Slots::fixed(1),
             retry: RetryPolicy { base, cap, ..RetryPolicy::default() },
             buffers: self.buffers.clone(),
             endpoint_name: self.store.endpoint().to_owned(),
