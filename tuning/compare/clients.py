@@ -138,8 +138,9 @@ def rivals() -> list[Client]:
 
 # Clients that others name, and why they are not among the rows.
 NOT_HERE = {
-    "OSS SDK for C": "in no package registry; the source would have to be fetched",
+    "OSS SDK for C": "in no package registry",
     "OSS SDK for Go v2, ossutil": "need the Go module proxy",
+    "haul with checksums off": "there is no such switch",
 }
 
 

@@ -15,6 +15,7 @@ PLACE = ROOT / "target" / "compare"
 PYTHON = PLACE / "python" / "bin" / "python"
 PLOTS = PLACE / "plots" / "bin" / "python"
 NODE = PLACE / "node"
+MISSING = PLACE / "missing.json"
 RUST = HERE / "rust"
 PROGRAMS = PLACE / "cargo" / "release"
 
@@ -33,7 +34,7 @@ CRATES = ["object_store", "opendal", "crc-fast", "rustls"]
 
 
 def install() -> dict[str, str]:
-    """Installs everything that is not there yet; says for each package that could not be installed why."""
+    """Installs everything that is not there yet; says for each package that could not be installed why, and keeps that."""
     PLACE.mkdir(parents=True, exist_ok=True)
     missing = {}
     for name, packages in PIP.items():
@@ -43,7 +44,13 @@ def install() -> dict[str, str]:
     attempt(missing, "matplotlib", lambda: pip(PLOTS, [MATPLOTLIB]))
     # Sink and floors are among them: without these there is nothing to compare.
     subprocess.run(["cargo", "build", "--release", "--locked"], cwd=RUST, check=True)
+    MISSING.write_text(json.dumps(missing))
     return missing
+
+
+def missing_before() -> dict[str, str]:
+    """What could not be installed the last time."""
+    return json.loads(MISSING.read_text()) if MISSING.exists() else {}
 
 
 def attempt(missing, name, step):

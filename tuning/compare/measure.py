@@ -57,8 +57,11 @@ def measure(command: list, environment: dict[str, str], timeout_seconds: float) 
     before = children()
     with tempfile.TemporaryFile() as err:
         begun = time.monotonic()
-        process = subprocess.Popen([str(word) for word in command], env=environment, stdin=subprocess.DEVNULL,
-                                   stdout=subprocess.DEVNULL, stderr=err)
+        try:
+            process = subprocess.Popen([str(word) for word in command], env=environment, stdin=subprocess.DEVNULL,
+                                       stdout=subprocess.DEVNULL, stderr=err)
+        except OSError as error:
+            return Run(127, 0, 0, 0, 0, f"cannot be started: {error.strerror}", False)
         peak = [0]
         threading.Thread(target=sample_rss_anon, args=(process.pid, peak), daemon=True).start()
         timer = threading.Timer(timeout_seconds, process.kill)

@@ -18,6 +18,7 @@ matplotlib.rcParams["svg.hashsalt"] = "haul"  # the same figures give the same f
 import matplotlib.pyplot as plt  # noqa: E402
 
 GIB = 1 << 30
+# Of each kind of row; the legend names those that occur.
 COLOURS = {"haul": "#d1495b", "floor": "#8d99ae", "rival": "#30638e", "rival, checks off": "#9dc3e6"}
 
 
@@ -93,6 +94,10 @@ def draw_scatter(axes, condition, cases, scale, unit):
         axis.set_minor_formatter(plain_minor)
     axes.tick_params(which="both", labelsize=8)
     axes.set_xlabel(unit, fontsize=9)
+    for name in COLOURS:
+        if any(kind(case) == name for case in cases):
+            axes.scatter([], [], color=COLOURS[name], s=36, label=name)
+    axes.legend(fontsize=8, frameon=False, loc="best")
     axes.set_ylabel("GB/s" if condition["per_gib"] else "start to exit, ms", fontsize=9)
     axes.grid(which="major", color="#e5e5e5", zorder=0)
     quiet(axes)

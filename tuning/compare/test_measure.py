@@ -33,6 +33,11 @@ class Measure(unittest.TestCase):
         self.assertNotEqual(run.exit, 0)
         self.assertIn("took longer", run.stderr)
 
+    def test_a_program_that_is_not_there_is_a_failed_run(self):
+        run = measure(["/nonexistent"], ENVIRONMENT, 60)
+        self.assertNotEqual(run.exit, 0)
+        self.assertIn("cannot be started", run.stderr)
+
     def test_the_peak_of_anonymous_memory_is_seen(self):
         run = measure(["python3", "-c", "import time; b = bytearray(64 << 20); time.sleep(0.3)"], ENVIRONMENT, 60)
         self.assertGreater(run.rss_anon_kib, 64 << 10)
