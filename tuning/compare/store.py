@@ -14,6 +14,7 @@ class Stored:
     length: int
     crc64: int | None  # none if the sink does not verify, or the body was framed once more
     sums: str  # the checksums that came with the last part
+    cipher: str  # the cipher suite of the last part, over TLS
 
 
 class Sink:
@@ -39,7 +40,7 @@ class Sink:
             return None
         crc64 = answer.headers["x-oss-hash-crc64ecma"]
         return Stored(int(answer.headers["Content-Length"]), int(crc64) if crc64 else None,
-                      answer.headers["x-sink-sums"] or "")
+                      answer.headers["x-sink-sums"] or "", answer.headers["x-sink-cipher"] or "")
 
     def __enter__(self):
         return self

@@ -17,7 +17,8 @@ def render(results: dict) -> str:
         "",
         f"Store: {results['store']}. Client and store share the cores: CPU of the client is the figure to compare, GB/s is "
         "what both reach together. CPU and time are those of the whole process, start-up included; medians, with minimum "
-        "and maximum. `checks` is what a client computes over plain HTTP, `sums sent` what came with a part. `x haul` is the median of the ratios of the runs made one after the other.",
+        "and maximum. `checks` is what a client computes over plain HTTP, `sums sent` what came with a part. `x haul` is the "
+        "median of the ratios within a round.",
         "",
     ]
     for condition in results["conditions"]:
@@ -50,24 +51,31 @@ def rows(condition: dict, cases: list[dict], per_gib: bool) -> list[str]:
     gib = condition["file_bytes"] / GIB
     reference = next((case for case in condition["cases"] if is_haul(case) and not case["failed"]), None)
     unit, rate = ("CPU-s/GiB", "GB/s") if per_gib else ("CPU ms", "ms")
-    cached = condition["cold"]
-    lines = [f"| client | checks | sums sent | {unit} | x haul | {rate} | RssAnon MiB |" + (" in page cache after, MiB |" if cached else ""),
-             "|---|---|---|--:|--:|--:|--:|" + ("--:|" if cached else "")]
+    columns = ["client", "checks", "sums sent", unit, "x haul", rate, "RssAnon MiB"]
+    columns += ["in page cache after, MiB"] * condition["cold"] + ["cipher suite"] * condition["tls"]
+    lines = [cells(columns), cells("--:" if "MiB" in c or c in (unit, "x haul", rate) else "---" for c in columns)]
     for case in sorted(cases, key=lambda case: (bool(case["failed"]), cpu(case))):
         if case["failed"]:
-            lines.append(f"| {case['client']} | {case['checks']} | | failed: {case['failed']} |")
+            lines.append(cells([case["client"], case["checks"], "", f"failed: {case['failed']}"]))
             continue
         runs = case["runs"]
-        scale = 1 / gib if per_gib else 1000
-        used = [run["cpu"] * scale for run in runs]
+        used = [run["cpu"] * (1 / gib if per_gib else 1000) for run in runs]
         seconds = [run["seconds"] for run in runs]
         speed = median(condition["file_bytes"] / s / 1e9 for s in seconds) if per_gib else median(seconds) * 1000
-        ratio = f"{ratios(case, reference):.2f}" if reference else ""
-        digits = 3 if per_gib else 1
-        lines.append(f"| {case['client']} | {case['checks']} | {case['on_the_wire']} | {median(used):.{digits}f} ({min(used):.{digits}f}-"
-                     f"{max(used):.{digits}f}) | {ratio} | {speed:.2f} | {peak(runs):.1f} |"
-                     + (f" {median(run['cached_after'] or 0 for run in runs) / (1 << 20):.0f} |" if cached else ""))
+        middle, least, most = (f"{value:.{3 if per_gib else 1}f}" for value in (median(used), min(used), max(used)))
+        row = [case["client"], case["checks"], case["sums_sent"], f"{middle} ({least}-{most})",
+               f"{ratios(case, reference):.2f}" if reference else "", f"{speed:.2f}", f"{peak(runs):.1f}"]
+        row += [in_mib([run["cached_after"] for run in runs])] * condition["cold"]
+        lines.append(cells(row + [case["cipher"]] * condition["tls"]))
     return lines + [""]
+
+
+def in_mib(values: list) -> str:
+    return "unknown" if None in values else f"{median(values) / (1 << 20):.0f}"
+
+
+def cells(texts) -> str:
+    return "| " + " | ".join(texts) + " |"
 
 
 def summary(case: dict, file_bytes: int, per_gib: bool) -> str:

@@ -33,6 +33,8 @@ pub struct Body {
     pub crc64: Option<u64>,
     /// The checksums of the body that came with it, in headers or behind it: "MD5 + SHA-256".
     pub sums: String,
+    /// What it was encrypted with; none over plain HTTP.
+    pub cipher: Option<String>,
 }
 
 /// Answers the requests of one connection until it is closed.
@@ -131,7 +133,12 @@ fn read_body(transport: &mut Transport, head: &Head, verify: bool) -> io::Result
         while !read_line(transport)?.is_empty() {} // trailers
     }
     let crc64 = digest.filter(|_| head.decoded_length.is_none()).map(|digest| digest.finalize());
-    Ok(Body { length: head.decoded_length.unwrap_or(length), crc64, sums: head.sums.clone() })
+    Ok(Body {
+        length: head.decoded_length.unwrap_or(length),
+        crc64,
+        sums: head.sums.clone(),
+        cipher: transport.cipher(),
+    })
 }
 
 fn read_chunk_length(transport: &mut Transport) -> io::Result<u64> {

@@ -5,8 +5,8 @@
 //!
 //! It prints its address and serves until it is killed. Plain bodies are discarded in the kernel (`MSG_TRUNC`): not a
 //! byte of them is copied. With `--verify` they are read, and their CRC64 is returned as OSS does, so that what clients
-//! compare is compared. What it kept of an object can be asked by HEAD: its length, its CRC64 if known, and which sums came with
-//! its last part (`x-sink-sums`).
+//! compare is compared. What it kept of an object can be asked by HEAD: its length, its CRC64 if known, and of its last
+//! part the sums that came with it (`x-sink-sums`) and the cipher suite (`x-sink-cipher`).
 
 mod http;
 mod objects;

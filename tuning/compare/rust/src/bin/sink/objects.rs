@@ -56,11 +56,12 @@ struct Piece {
     length: u64,
     crc64: Option<u64>,
     sums: String,
+    cipher: Option<String>,
 }
 
 impl Piece {
     fn of(body: &Body) -> Self {
-        Self { length: body.length, crc64: body.crc64, sums: body.sums.clone() }
+        Self { length: body.length, crc64: body.crc64, sums: body.sums.clone(), cipher: body.cipher.clone() }
     }
 }
 
@@ -126,7 +127,7 @@ impl Objects {
     fn complete(&self, id: &str, request: &Request<'_>) -> Answer {
         let mut state = self.state();
         let Some(parts) = state.uploads.remove(id) else { return error("404 Not Found", "NoSuchUpload") };
-        let nothing = || Piece { length: 0, crc64: self.verify.then_some(0), sums: String::new() };
+        let nothing = || Piece { length: 0, crc64: self.verify.then_some(0), sums: String::new(), cipher: None };
         let object = parts.into_values().reduce(append).unwrap_or_else(nothing);
         let crc64 = object.crc64;
         state.objects.insert(request.path.clone(), object);
@@ -169,6 +170,7 @@ impl Objects {
                 let mut answer = Answer::new("200 OK", String::new()).with_crc64(object.crc64);
                 answer.length = Some(object.length);
                 answer.headers.push(("x-sink-sums", object.sums.clone()));
+                answer.headers.extend(object.cipher.clone().map(|cipher| ("x-sink-cipher", cipher)));
                 answer
             }
         }
@@ -177,7 +179,7 @@ impl Objects {
 
 fn append(a: Piece, b: Piece) -> Piece {
     let crc64 = a.crc64.zip(b.crc64).map(|(x, y)| crc_fast::checksum_combine(Crc64Xz, x, y, b.length));
-    Piece { length: a.length + b.length, crc64, sums: b.sums }
+    Piece { length: a.length + b.length, crc64, ..b }
 }
 
 /// There is every bucket, and every one of them is empty.

@@ -38,6 +38,14 @@ impl Transport {
         Ok(Self { stream, buffer: vec![0; DISCARD], from: 0, to: 0 })
     }
 
+    /// The cipher suite the client and we agreed on, once a head was received.
+    pub fn cipher(&self) -> Option<String> {
+        match &self.stream {
+            Stream::Plain(_) => None,
+            Stream::Tls(stream) => stream.conn.negotiated_cipher_suite().map(|agreed| format!("{:?}", agreed.suite())),
+        }
+    }
+
     /// All that was received and not yet used.
     pub fn received(&self) -> &[u8] {
         &self.buffer[self.from..self.to]
