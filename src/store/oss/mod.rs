@@ -9,6 +9,7 @@ use http::header::{CONTENT_LENGTH, HeaderName};
 use http::{HeaderMap, HeaderValue, Request, Response};
 
 use super::credentials::Credentials;
+use super::shown::shown;
 use super::{Call, Dialect, Marks, Stage};
 use crate::model::object::Key;
 use crate::model::part::Limits;
@@ -103,7 +104,7 @@ impl Dialect for Oss {
     }
 
     fn marks(&self, headers: &HeaderMap) -> Marks {
-        let text = |name: &str| headers.get(name).and_then(|v| v.to_str().ok()).map(str::to_owned);
+        let text = |name: &str| headers.get(name).and_then(|v| v.to_str().ok()).map(shown);
         let metadata = headers.iter().filter_map(|(name, value)| {
             let name = name.as_str().strip_prefix(METADATA_PREFIX)?;
             Some((name.to_owned(), String::from_utf8_lossy(value.as_bytes()).into_owned()))
