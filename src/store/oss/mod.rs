@@ -246,4 +246,20 @@ mod tests {
         assert_eq!(headers(Stage::Put)["x-oss-tagging"], "a%20b=c%26d");
         assert_eq!(headers(Stage::Put)["x-oss-callback"], "e30=");
     }
+
+    #[test]
+    fn a_checksum_beyond_64_bits_is_none_and_marks_are_short() {
+        let oss = Oss::new(&ClientSettings::new("oss-cn-hangzhou.aliyuncs.com")).unwrap();
+        let marks = |crc64: &str| {
+            let mut headers = HeaderMap::new();
+            headers.insert("x-oss-hash-crc64ecma", crc64.parse().unwrap());
+            headers.insert("x-oss-request-id", "R".repeat(10_000).parse().unwrap());
+            oss.marks(&headers)
+        };
+        assert_eq!(marks("18446744073709551615").crc64, Some(u64::MAX));
+        for beyond in ["18446744073709551616", "-1", "1e3", "0x1", ""] {
+            assert_eq!(marks(beyond).crc64, None, "{beyond}");
+        }
+        assert_eq!(marks("1").request_id.map(|id| id.len()), Some(200));
+    }
 }
