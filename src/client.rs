@@ -15,12 +15,12 @@ use crate::engine::{Endpoint, Engine, Slots, TUNED_MAX, plan, transfer, upload};
 use crate::error::Error;
 use crate::model::event::{Activity, Event, Observer, Progress};
 use crate::model::object::{Bucket, Key, UploadId};
+use crate::model::retry::{Fault, FaultKind};
 use crate::model::settings::{ClientSettings, UploadRequest};
 use crate::net::connect::Connector;
 use crate::net::pool::Pool;
 use crate::net::tls;
 use crate::source::buffer::BufferPool;
-use crate::store::Store;
 use crate::store::credentials::Credentials;
 use crate::store::operations::abort::Abort;
 use crate::store::operations::create_bucket::CreateBucket;
@@ -28,9 +28,12 @@ use crate::store::operations::head::Head;
 pub use crate::store::operations::head::ObjectInfo;
 use crate::store::operations::list_uploads::ListUploads;
 pub use crate::store::operations::list_uploads::UploadInfo;
+use crate::store::{Operation, Store};
 
 /// Events that a transfer keeps for a caller who does not take them; later ones are dropped.
 const EVENTS_MAX: usize = 16 << 10;
+/// Pages of unfinished uploads that are read of a bucket: a million uploads. The list of a hostile store need not end.
+const UPLOAD_PAGES_MAX: usize = 1000;
 
 /// A client of one endpoint. Cheap to clone; clones share connections, buffers and threads.
 #[derive(Clone)]
@@ -123,20 +126,25 @@ impl Client {
     }
 
     /// Lists the unfinished uploads of all keys that start with `prefix`.
+    ///
+    /// # Errors
+    /// [`Error::Exchange`], also for a list of more than 1,000 pages of 1,000: name a longer prefix.
     pub async fn list_uploads(&self, bucket: &Bucket, prefix: &str) -> Result<Vec<UploadInfo>, Error> {
         let (bucket, prefix) = (bucket.clone(), prefix.to_owned());
         self.run(|engine| async move {
             let (mut uploads, mut after) = (Vec::new(), None);
-            loop {
-                let operation = ListUploads { bucket: &bucket, prefix: &prefix, after: after.clone() };
+            for _ in 0..UPLOAD_PAGES_MAX {
+                let operation = ListUploads { bucket: &bucket, prefix: &prefix, after };
                 let page = engine.exchange(&operation, None).await?;
                 uploads.extend(page.uploads);
                 match page.next {
-                    // A store that does not move on would be asked for ever.
-                    next if next.is_none() || next == after => return Ok(uploads),
+                    None => return Ok(uploads),
                     next => after = next,
                 }
             }
+            let message = format!("the list of uploads has more than {UPLOAD_PAGES_MAX} pages: name a longer prefix");
+            let fault = Box::new(Fault::new(FaultKind::Protocol, message));
+            Err(Error::Exchange { operation: ListUploads::NAME, attempts: 1, fault })
         })
         .await
     }

@@ -124,6 +124,21 @@ fn a_file_that_cannot_be_set_aside_is_left_alone() {
 }
 
 #[test]
+fn a_file_of_100_gib_is_not_read_whoever_it_pretends_to_be() {
+    let (_dir, path) = place();
+    let (journal, ..) = Journal::open(&path, binding(10)).unwrap();
+    drop(journal);
+    fs::OpenOptions::new().write(true).open(&path).unwrap().set_len(100 << 30).unwrap();
+    for refused in
+        [Journal::open(&path, binding(10)).map(drop).unwrap_err(), checkpoint::read(&path).map(drop).unwrap_err()]
+    {
+        assert!(matches!(refused, CheckpointError::NotOurs { .. }), "{refused}");
+    }
+    let grown = checkpoint::wal::dir::read(&path).unwrap_err();
+    assert_eq!(grown.kind(), std::io::ErrorKind::FileTooLarge, "one that grew since it was looked at");
+}
+
+#[test]
 fn the_source_itself_is_never_taken_for_a_checkpoint() {
     use std::os::unix::fs::MetadataExt;
     let (dir, path) = place();

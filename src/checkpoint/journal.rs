@@ -347,7 +347,7 @@ fn set_foreign_aside(
     if (head.device, head.inode) == (binding.source.device, binding.source.inode) {
         return Err(not_ours("it is the file to upload".to_owned()));
     }
-    if head.bytes > recovery::FILE_BYTES_MAX {
+    if head.bytes > dir::FILE_BYTES_MAX {
         return Err(not_ours(format!("it has {} bytes", head.bytes)));
     }
     if recovery::has_magic(&head.first) {

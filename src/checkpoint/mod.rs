@@ -15,7 +15,7 @@ use crate::model::part::PartNumber;
 
 pub mod journal;
 pub mod record;
-mod recovery;
+pub mod recovery;
 pub mod wal;
 
 pub use journal::{Found, Journal};

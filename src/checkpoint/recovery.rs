@@ -9,11 +9,11 @@ use super::wal::{dir, frame};
 use super::{Binding, Checkpoint, CheckpointError, Claims, Inspection};
 use crate::model::object::{Fingerprint, UploadId};
 
-/// Largest file that is taken for a checkpoint, in bytes: a log of 10,000 parts has 0.5 MiB.
-pub const FILE_BYTES_MAX: u64 = 64 << 20;
+/// Most uploads that are remembered because they may have to be aborted; every run adds one at most.
+const ABANDONED_MAX: usize = 1000;
 
-/// Longest upload id that is believed, in bytes: stores write 32, and it becomes part of an address.
-const UPLOAD_ID_BYTES_MAX: usize = 1024;
+/// Largest snapshot that is taken over, in bytes: binding it to another transfer adds less than a record has.
+const SNAPSHOT_BYTES_MAX: usize = frame::PAYLOAD_BYTES_MAX - record::RECORD_BYTES_MAX;
 
 /// Bytes from which a log is known by its magic.
 pub const HEAD_BYTES: usize = frame::HEADER_BYTES + record::MAGIC.len();
@@ -35,13 +35,23 @@ pub fn fold(bytes: &[u8]) -> Result<Inspection, NotDecoded> {
     for payload in records {
         let Some(record) = record::decode_record(payload) else { break };
         checkpoint.apply(record);
+        if checkpoint.abandoned.len() > ABANDONED_MAX {
+            return Err(NotDecoded::Damaged);
+        }
         used += frame::HEADER_BYTES + payload.len();
     }
     debug_assert!(used <= valid);
-    if upload_ids(&checkpoint).any(|id| id.0.is_empty() || id.0.len() > UPLOAD_ID_BYTES_MAX) {
+    if !is_credible(&checkpoint) {
         return Err(NotDecoded::Damaged);
     }
     Ok(Inspection { checkpoint, torn_bytes: (bytes.len() - used) as u64 })
+}
+
+/// Whether we may have written it: what a store names was believed before it was recorded, and it can be written again.
+fn is_credible(checkpoint: &Checkpoint) -> bool {
+    upload_ids(checkpoint).all(UploadId::is_credible)
+        && checkpoint.parts.values().all(|part| part.etag.is_credible())
+        && record::encode_snapshot(checkpoint).len() <= SNAPSHOT_BYTES_MAX
 }
 
 fn upload_ids(checkpoint: &Checkpoint) -> impl Iterator<Item = &UploadId> {
@@ -117,7 +127,7 @@ pub fn inspect(path: &Path) -> Result<Inspection, CheckpointError> {
     let not_ours = |why: &str| CheckpointError::NotOurs { path: path.to_owned(), why: why.to_owned() };
     let missing = || unreadable(std::io::ErrorKind::NotFound.into());
     let head = dir::head(path, HEAD_BYTES as u64).map_err(unreadable)?.ok_or_else(missing)?;
-    if !has_magic(&head.first) || head.bytes > FILE_BYTES_MAX {
+    if !has_magic(&head.first) || head.bytes > dir::FILE_BYTES_MAX {
         return Err(not_ours("it holds something else"));
     }
     let bytes = dir::read(path).map_err(unreadable)?.ok_or_else(missing)?;
@@ -133,10 +143,10 @@ pub fn later_format(path: &Path, found: u32) -> CheckpointError {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Record;
     use super::super::testing::{part, sample};
+    use super::super::{OpenUpload, Record, StoredPart};
     use super::*;
-    use crate::model::object::Bucket;
+    use crate::model::object::{Bucket, ETag};
     use crate::model::part::PartNumber;
 
     fn log_of(checkpoint: &Checkpoint) -> Vec<u8> {
@@ -236,11 +246,33 @@ mod tests {
     }
 
     #[test]
-    fn an_upload_id_that_no_address_could_hold_is_damage() {
-        let mut forged = sample();
-        forged.upload_id = Some(UploadId("x".repeat(70_000)));
-        let (_, found) = resume(Some(&log_of(&forged)), sample().binding).unwrap();
-        assert!(matches!(found, Found::StartedOver { .. }));
+    fn names_that_no_store_gave_are_damage() {
+        for (id, tag) in
+            [("x".repeat(70_000), "A"), (String::new(), "A"), ("\u{1b}[2J".into(), "A"), ("u".into(), "\u{9b}")]
+        {
+            let mut forged = sample();
+            forged.upload_id = Some(UploadId(id));
+            forged.parts.insert(PartNumber::new(1).unwrap(), StoredPart { etag: ETag::new(tag), ..part(1) });
+            let (_, found) = resume(Some(&log_of(&forged)), sample().binding).unwrap();
+            assert!(matches!(found, Found::StartedOver { .. }), "{tag:?}");
+        }
+    }
+
+    #[test]
+    fn more_than_can_be_written_again_is_damage() {
+        let abandon = |log: &mut Vec<u8>, n: usize, endpoint_bytes: usize| {
+            let endpoint = "e".repeat(endpoint_bytes);
+            let open = OpenUpload { endpoint, upload_id: UploadId(n.to_string()), ..sample().open_upload().unwrap() };
+            frame::push(log, &record::encode_record(&Record::Abandoned(open)));
+        };
+        // So many that taking each in would take ages, and a few that are too long for a snapshot.
+        for (uploads, endpoint_bytes) in [(100_000, 1), (300, 60_000)] {
+            let mut log = log_of(&sample());
+            (0..uploads).for_each(|n| abandon(&mut log, n, endpoint_bytes));
+            let (new, found) = resume(Some(&log), sample().binding).unwrap();
+            assert_eq!(new.abandoned.len(), 0);
+            assert!(matches!(found, Found::StartedOver { .. }));
+        }
     }
 
     #[test]

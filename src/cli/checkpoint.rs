@@ -26,7 +26,7 @@ pub fn show(path: &Path, as_json: bool) -> Result<(), Failure> {
 }
 
 fn bytes_stored(checkpoint: &Checkpoint) -> u64 {
-    checkpoint.parts.values().map(|part| part.bytes).sum()
+    checkpoint.parts.values().fold(0, |sum: u64, part| sum.saturating_add(part.bytes))
 }
 
 fn json(Inspection { checkpoint, torn_bytes }: &Inspection) -> serde_json::Value {

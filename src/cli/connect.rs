@@ -16,6 +16,7 @@ use haul::store::credentials::ossutil::OssutilConfig;
 
 use super::args::{self, Connect};
 use super::exit::{CREDENTIALS, Failure, SOURCE};
+use super::file;
 use super::local::{self, Local};
 use super::report;
 
@@ -67,8 +68,7 @@ pub fn connect(typed: &Connect, bucket: &Bucket) -> Result<Connection, Failure> 
 /// # Errors
 /// Exit code 4 without a source that is configured and in order.
 pub fn keyring(typed: &Connect, settings: &ClientSettings) -> Result<Keyring, Failure> {
-    let read = |path: &Path| std::fs::read_to_string(path).map(zeroize::Zeroizing::new);
-    let from = Surroundings { variable: &env, read: &read, config: typed.config.as_deref() };
+    let from = Surroundings { variable: &env, read: &file::read_text, config: typed.config.as_deref() };
     let provider =
         choose(&from).map_err(|e| Failure { hint: Some(SOURCES), ..Failure::new(CREDENTIALS, e.to_string()) })?;
     if let Some(path) = provider.secret_file.as_deref().filter(|path| others_may_read(path)) {
@@ -122,8 +122,8 @@ pub fn settings(typed: &Connect, endpoint: String) -> ClientSettings {
 fn read_config(named: Option<&Path>) -> Result<OssutilConfig, Failure> {
     let default = || env("HOME").map(|home| PathBuf::from(home).join(".ossutilconfig"));
     let Some(path) = named.map(Path::to_owned).or_else(default) else { return Ok(OssutilConfig::default()) };
-    let text = match std::fs::read_to_string(&path) {
-        Ok(text) => zeroize::Zeroizing::new(text),
+    let text = match file::read_text(&path) {
+        Ok(text) => text,
         Err(_) if named.is_none() => return Ok(OssutilConfig::default()),
         Err(cause) => return Err(Failure::new(SOURCE, format!("cannot read {}: {cause}", path.display()))),
     };

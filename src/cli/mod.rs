@@ -15,6 +15,7 @@ pub mod connect;
 pub mod core_dumps;
 pub mod credentials;
 pub mod exit;
+mod file;
 mod local;
 mod progress;
 pub mod put;

@@ -58,7 +58,25 @@ pub const DONE_FIELDS: [&str; 19] = [
 
 /// A line on standard output. A reader that went away is no reason to stop an upload.
 pub fn print(line: impl std::fmt::Display) {
-    let _ = writeln!(std::io::stdout(), "{line}");
+    let _ = writeln!(std::io::stdout(), "{}", harmless(&line.to_string(), &['\n', '\t']));
+}
+
+/// `text` within a line, from wherever it comes.
+pub fn inline(text: &str) -> String {
+    harmless(text, &[])
+}
+
+/// Text in which nothing steers a terminal: control characters, but for those of `kept`, are written as `\u001b`, which is
+/// the same within JSON.
+fn harmless(text: &str, kept: &[char]) -> String {
+    let mut clean = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c.is_control() && !kept.contains(&c) {
+            true => clean.push_str(&format!("\\u{:04x}", u32::from(c))),
+            false => clean.push(c),
+        }
+    }
+    clean
 }
 
 /// Set by `--quiet`.
@@ -78,7 +96,7 @@ pub fn warn(line: impl std::fmt::Display) {
 
 /// A line on standard error.
 pub fn say(line: impl std::fmt::Display) {
-    let _ = writeln!(std::io::stderr(), "{line}");
+    let _ = writeln!(std::io::stderr(), "{}", harmless(&line.to_string(), &['\n', '\t']));
 }
 
 pub fn event(event: &Event) {
@@ -262,6 +280,15 @@ mod tests {
         names.sort_unstable();
         assert_eq!(names, DONE_FIELDS);
         assert_eq!(value["crc64"], "18446744073709551615");
+    }
+
+    #[test]
+    fn nothing_that_is_printed_steers_a_terminal_and_json_stays_what_it_was() {
+        assert_eq!(harmless("a\u{1b}[2J\u{9b}é\tb\n", &['\n', '\t']), "a\\u001b[2J\\u009bé\tb\n");
+        assert_eq!(inline("a\nb"), "a\\u000ab");
+        let json = json!({ "key": "a\u{9b}\u{7f}\u{1b}\n" });
+        let read: Value = serde_json::from_str(&harmless(&json.to_string(), &['\n', '\t'])).unwrap();
+        assert_eq!(read, json);
     }
 
     #[test]

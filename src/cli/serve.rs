@@ -2,7 +2,7 @@
 
 use std::io::Write;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use clap::Args;
@@ -12,6 +12,8 @@ use haul::server::{
 };
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use zeroize::Zeroizing;
+
+use super::file;
 
 /// Where the secret comes from: never from the command line, which every user of the machine can read.
 const SECRET: &str = "OSS_ACCESS_KEY_SECRET";
@@ -179,7 +181,7 @@ fn parse_shape(text: &str) -> Result<Shape, String> {
     let shape = if text.contains('=') {
         text.parse()
     } else {
-        let profile = std::fs::read_to_string(text).map_err(|error| format!("cannot read it as a file: {error}"))?;
+        let profile = file::read_text(text.as_ref()).map_err(|error| format!("cannot read it as a file: {error}"))?;
         Shape::from_toml(&profile)
     };
     shape.map_err(|error| error.to_string())
@@ -227,7 +229,7 @@ fn config(args: &ServeArgs, secret: Option<Zeroizing<String>>) -> Result<Config,
     };
     let tls = match (&args.tls_cert, &args.tls_key) {
         (Some(certificates), Some(key)) => {
-            Some(Tls { certificates_pem: read(certificates)?, key_pem: Zeroizing::new(read(key)?) })
+            Some(Tls { certificates_pem: read(certificates)?.to_vec(), key_pem: read(key)? })
         }
         _ => None,
     };
@@ -251,8 +253,8 @@ fn config(args: &ServeArgs, secret: Option<Zeroizing<String>>) -> Result<Config,
     })
 }
 
-fn read(path: &PathBuf) -> Result<Vec<u8>, ServeError> {
-    std::fs::read(path).map_err(|source| ServeError::File { path: path.clone(), source })
+fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, ServeError> {
+    file::read(path).map_err(|source| ServeError::File { path: path.to_owned(), source })
 }
 
 /// Lines on standard output: the address, what to type next, and where to look. Scripts may wait for the first two.

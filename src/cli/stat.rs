@@ -7,7 +7,7 @@ use serde_json::json;
 use super::args::Connect;
 use super::connect::{connect, wait};
 use super::exit::Failure;
-use super::report::print;
+use super::report::{inline, print};
 
 /// # Errors
 /// See [`super::exit`]; 5 if there is no such object.
@@ -54,7 +54,7 @@ fn as_text(info: &ObjectInfo, url: &ObjectUrl) -> String {
         ("version", info.version_id.clone()),
         ("request id", info.request_id.clone()),
     ];
-    let rows = rows.into_iter().filter_map(|(name, value)| Some(format!("{name:<11} {}", value?)));
-    let metadata = info.metadata.iter().map(|(name, value)| format!("metadata    {name}={value}"));
+    let rows = rows.into_iter().filter_map(|(name, value)| Some(format!("{name:<11} {}", inline(&value?))));
+    let metadata = info.metadata.iter().map(|(name, value)| format!("metadata    {name}={}", inline(value)));
     rows.chain(metadata).collect::<Vec<_>>().join("\n")
 }

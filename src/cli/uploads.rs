@@ -11,7 +11,7 @@ use serde_json::json;
 use super::args::Connect;
 use super::connect::{Connection, connect, wait};
 use super::exit::Failure;
-use super::report::print;
+use super::report::{inline, print};
 
 /// # Errors
 /// See [`super::exit`].
@@ -22,7 +22,7 @@ pub fn list(url: &ObjectUrl, typed: &Connect, as_json: bool) -> Result<(), Failu
         if as_json {
             print(json!({ "key": key.as_str(), "upload_id": upload_id.0, "initiated": initiated }));
         } else {
-            print(format_args!("{initiated}  {upload_id}  oss://{}/{key}", url.bucket));
+            print(format_args!("{initiated}  {upload_id}  oss://{}/{}", url.bucket, inline(key.as_str())));
         }
     }
     Ok(())
@@ -52,7 +52,7 @@ pub fn abort(
     for (key, id) in &doomed {
         wait(connection.client.abort_upload(&url.bucket, key, id))?;
         if !quiet {
-            print(format_args!("aborted {id} of oss://{}/{key}", url.bucket));
+            print(format_args!("aborted {id} of oss://{}/{}", url.bucket, inline(key.as_str())));
         }
     }
     if doomed.is_empty() && !quiet {

@@ -95,4 +95,15 @@ mod tests {
         assert!(endpoint.set_clock(SystemTime::now() - hours).is_some());
         assert!(endpoint.time() < SystemTime::now() - hours + Duration::from_secs(60));
     }
+
+    #[test]
+    fn a_clock_at_either_end_of_the_calendar_is_taken_without_harm() {
+        for date in ["Fri, 31 Dec 9999 23:59:59 GMT", "Thu, 01 Jan 1970 00:00:00 GMT"] {
+            let endpoint = Endpoint::default();
+            let date = httpdate::parse_http_date(date).unwrap();
+            assert!(endpoint.set_clock(date).is_some());
+            let apart = endpoint.time().duration_since(date).or_else(|_| date.duration_since(endpoint.time()));
+            assert!(apart.unwrap() < Duration::from_secs(60));
+        }
+    }
 }

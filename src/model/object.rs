@@ -136,9 +136,25 @@ impl fmt::Display for ObjectUrl {
     }
 }
 
-/// The store's name of one multipart upload. Opaque; may hold any character.
+/// Longest name that a store gives and that is believed, in bytes: upload ids and tags have 32 to 40 in practice. They
+/// become part of requests, are kept for good, and are shown.
+pub const GIVEN_BYTES_MAX: usize = 1 << 10;
+
+/// Whether a text of a store may be one of its names: there, short, and without control characters.
+fn is_credible(text: &str) -> bool {
+    (1..=GIVEN_BYTES_MAX).contains(&text.len()) && !text.contains(char::is_control)
+}
+
+/// The store's name of one multipart upload. Opaque.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct UploadId(pub String);
+
+impl UploadId {
+    /// Whether a store may have given it: 1 to [`GIVEN_BYTES_MAX`] bytes without control characters.
+    pub fn is_credible(&self) -> bool {
+        is_credible(&self.0)
+    }
+}
 
 impl fmt::Display for UploadId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -154,6 +170,11 @@ impl ETag {
     /// Takes the tag as it came, quoted or not.
     pub fn new(text: &str) -> Self {
         Self(text.trim().trim_matches('"').to_owned())
+    }
+
+    /// Whether a store may have given it: 1 to [`GIVEN_BYTES_MAX`] bytes without control characters.
+    pub fn is_credible(&self) -> bool {
+        is_credible(&self.0)
     }
 
     /// The tag without quotes, in the case the store sent.

@@ -259,6 +259,15 @@ mod tests {
     }
 
     #[test]
+    fn a_wait_of_ages_is_cut_to_the_longest_delay() {
+        for wait in [Duration::from_secs(31_557_600_000_000), Duration::from_millis(u64::MAX), Duration::MAX] {
+            let fault = Fault { wait: Some(wait), ..Fault::new(FaultKind::Throttled, "") };
+            let verdict = RetryPolicy::default().decide(&fault, Tries::default(), Duration::ZERO, 0.0);
+            assert_eq!(verdict, Verdict::Again(Duration::from_secs(20)));
+        }
+    }
+
+    #[test]
     fn a_corrupted_part_is_read_afresh_three_times() {
         let fault = Fault::new(FaultKind::Corrupted, "");
         let policy = RetryPolicy::default();

@@ -81,7 +81,7 @@ pub(super) struct Connected {
 /// Makes connections.
 pub struct Connector {
     tls: Option<TlsConnector>,
-    proxies: Matcher,
+    proxies: Proxies,
     timeout: Duration,
     /// Longest time in which a peer may leave bytes unacknowledged.
     user_timeout: Duration,
@@ -106,14 +106,9 @@ impl Connector {
         timeout: Duration,
         user_timeout: Duration,
     ) -> Self {
-        let proxies = match proxy {
-            Proxy::Environment => Matcher::from_env(),
-            Proxy::Url(url) => Matcher::builder().all(url.clone()).build(),
-            Proxy::None => Matcher::builder().build(),
-        };
         Self {
             tls: tls.map(TlsConnector::from),
-            proxies,
+            proxies: Proxies::new(proxy),
             timeout,
             user_timeout,
             resolved: Mutex::default(),
@@ -136,7 +131,7 @@ impl Connector {
     }
 
     async fn connect_unbounded(&self, origin: &Origin, uri: &Uri) -> Result<Connected, Fault> {
-        let Some(proxy) = self.proxies.intercept(uri) else {
+        let Some(proxy) = self.proxies.due(uri)? else {
             let (tcp, peer) = self.tcp(&origin.host, origin.port).await?;
             return Ok(Connected { stream: self.secure(origin, tcp).await?, peer, proxied: None });
         };
@@ -238,11 +233,70 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(|e| e.into_inner())
 }
 
+/// Which proxy stands between this machine and a server.
+pub struct Proxies {
+    matcher: Matcher,
+    /// Whether there is to be one at all. `matcher` leaves out URLs that it does not understand, and none may be gone around.
+    wanted: Matcher,
+}
+
+impl Proxies {
+    pub fn new(proxy: &Proxy) -> Self {
+        let (matcher, wanted) = match proxy {
+            Proxy::Environment => (Matcher::from_env(), wanted_by_environment()),
+            Proxy::Url(url) => (Matcher::builder().all(url.clone()).build(), Matcher::builder().all(ANY_PROXY).build()),
+            Proxy::None => (Matcher::builder().build(), Matcher::builder().build()),
+        };
+        Self { matcher, wanted }
+    }
+
+    /// Host and port of the proxy for requests to `uri`; `None` if they go straight.
+    ///
+    /// # Errors
+    /// A fault for a proxy that cannot be used. It does not show the URL, which may hold a password.
+    pub fn address(&self, uri: &Uri) -> Result<Option<(String, u16)>, Fault> {
+        let Some(proxy) = self.due(uri)? else { return Ok(None) };
+        proxy_address(&proxy).map(|(host, port)| Some((host.to_owned(), port)))
+    }
+
+    fn due(&self, uri: &Uri) -> Result<Option<Intercept>, Fault> {
+        match self.matcher.intercept(uri) {
+            None if self.wanted.intercept(uri).is_some() => Err(no_proxy_url()),
+            proxy => Ok(proxy),
+        }
+    }
+}
+
+/// Stands for whatever URL.
+const ANY_PROXY: &str = "http://any";
+
+/// The rules of [`Matcher::from_env`], where every URL works.
+fn wanted_by_environment() -> Matcher {
+    // A server of web pages hands a header of the client on as HTTP_PROXY.
+    if std::env::var_os("REQUEST_METHOD").is_some() {
+        return Matcher::builder().build();
+    }
+    let first = |names: [&str; 2]| names.into_iter().find_map(|name| std::env::var(name).ok()).unwrap_or_default();
+    let any = |names| if first(names).is_empty() { "" } else { ANY_PROXY };
+    Matcher::builder()
+        .http(any(["HTTP_PROXY", "http_proxy"]))
+        .https(any(["HTTPS_PROXY", "https_proxy"]))
+        .all(any(["ALL_PROXY", "all_proxy"]))
+        .no(first(["NO_PROXY", "no_proxy"]))
+        .build()
+}
+
+fn no_proxy_url() -> Fault {
+    Fault::new(FaultKind::Refused, "the proxy has no URL that works: write http://host:port")
+}
+
 fn proxy_address(proxy: &Intercept) -> Result<(&str, u16), Fault> {
     let uri = proxy.uri();
-    match (uri.scheme_str(), uri.host()) {
-        (Some("http"), Some(host)) => Ok((host.trim_matches(['[', ']']), uri.port_u16().unwrap_or(80))),
-        (scheme, _) => Err(Fault::new(
+    let host = uri.host().unwrap_or_default().trim_matches(['[', ']']);
+    match uri.scheme_str() {
+        Some("http") if host.is_empty() => Err(no_proxy_url()),
+        Some("http") => Ok((host, uri.port_u16().unwrap_or(80))),
+        scheme => Err(Fault::new(
             FaultKind::Refused,
             format!("proxies of the kind {:?} are not supported: name an http:// proxy", scheme.unwrap_or("unknown")),
         )),

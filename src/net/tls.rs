@@ -1,11 +1,16 @@
 //! Whom to trust: the system's authorities, or those of one file. Names are always checked.
 
+use std::fs::File;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
+
+/// Largest file of authorities that is read, in bytes: the bundles of systems have a quarter of a MiB.
+const FILE_BYTES_MAX: u64 = 4 << 20;
 
 /// Why no TLS configuration could be made.
 #[derive(Debug, thiserror::Error)]
@@ -65,8 +70,13 @@ pub(super) fn distrust(error: &rustls::Error) -> Option<&'static str> {
 
 fn roots_of(path: &Path) -> Result<RootCertStore, TlsError> {
     let refused = |why: String| TlsError::File { path: path.to_owned(), why };
+    let mut pem = Vec::new();
+    let read = File::open(path).and_then(|file| file.take(FILE_BYTES_MAX + 1).read_to_end(&mut pem));
+    if read.map_err(|e| refused(e.to_string()))? as u64 > FILE_BYTES_MAX {
+        return Err(refused("it is larger than 4 MiB".into()));
+    }
     let mut roots = RootCertStore::empty();
-    for certificate in CertificateDer::pem_file_iter(path).map_err(|e| refused(e.to_string()))? {
+    for certificate in CertificateDer::pem_slice_iter(&pem) {
         let certificate = certificate.map_err(|e| refused(e.to_string()))?;
         roots.add(certificate).map_err(|e| refused(e.to_string()))?;
     }

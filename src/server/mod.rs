@@ -17,6 +17,7 @@
 //! | `faults` | what goes wrong on demand |
 //! | `access`, `status` | the access log and the status page |
 //! | `errors`, `xml` | refusals and documents |
+//! | `outside` | what is made of requests, for tests |
 
 mod access;
 mod auth;
@@ -27,6 +28,8 @@ mod handler;
 mod listen;
 mod operations;
 mod outgoing;
+#[doc(hidden)]
+pub mod outside;
 #[cfg(test)]
 mod properties;
 mod request;

@@ -320,4 +320,12 @@ mod tests {
         let wanted = ["cross-region", "intercontinental", "same-region", "same-region-slow-tail", "throttled-tenant"];
         assert_eq!(names, wanted);
     }
+
+    #[test]
+    fn a_profile_that_is_nested_without_end_is_refused() {
+        let deep = format!("rtt = {}{}", "[".repeat(1_000_000), "]".repeat(1_000_000));
+        assert!(matches!(Shape::from_toml(&deep), Err(ShapeError::Toml(_))));
+        let inline = format!("rtt = {}1{}", "{ a = ".repeat(200_000), "}".repeat(200_000));
+        assert!(matches!(Shape::from_toml(&inline), Err(ShapeError::Toml(_))));
+    }
 }

@@ -7,6 +7,7 @@
 //! | `oss/` | what only OSS does so: addresses, header names, signatures, errors |
 //! | `xml.rs` | documents |
 //! | `options.rs` | what may be said about an object |
+//! | `redact.rs`, `shown.rs` | what may be shown of an answer |
 //! | `credentials/` | who asks |
 
 use std::sync::Arc;
@@ -25,6 +26,7 @@ pub mod operations;
 pub mod options;
 pub mod oss;
 pub mod redact;
+mod shown;
 mod xml;
 
 pub use oss::address::AddressError;

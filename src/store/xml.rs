@@ -3,6 +3,7 @@
 use percent_encoding::percent_decode_str;
 use serde::de::DeserializeOwned;
 
+use super::shown::shown;
 use crate::model::retry::{Fault, FaultKind};
 
 /// Largest document that is read, in bytes: a page of 1,000 uploads with the longest keys has about 4 MiB.
@@ -13,7 +14,9 @@ const BYTES_MAX: usize = 16 << 20;
 /// # Errors
 /// A protocol fault if it is too large, not UTF-8, or lacks something `T` needs.
 pub fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, Fault> {
-    let wrong = |why: String| Fault::new(FaultKind::Protocol, format!("the answer is not the expected XML: {why}"));
+    // The parser's messages repeat names and values of the document, however long.
+    let wrong =
+        |why: String| Fault::new(FaultKind::Protocol, format!("the answer is not the expected XML: {}", shown(&why)));
     if body.len() > BYTES_MAX {
         return Err(wrong(format!("{} bytes are too many", body.len())));
     }
@@ -51,6 +54,21 @@ mod tests {
             let _ = read::<Loose>(tags.as_bytes());
             let _ = decoded(&tags, Some("url"));
         }
+    }
+
+    #[test]
+    fn what_is_wrong_is_said_in_a_line_however_long_the_document() {
+        let name = "\u{1b}[2J".repeat(100_000);
+        for wrong in [format!("<a><{name}>"), format!("<a><Code></{name}>"), format!("<a>&{name};</a>")] {
+            let said = read::<Loose>(wrong.as_bytes()).err().map(|fault| fault.to_string()).unwrap_or_default();
+            assert!(said.len() < 1000 && !said.contains('\u{1b}'), "{}", said.len());
+        }
+    }
+
+    #[test]
+    fn entities_are_not_expanded() {
+        let bomb = "<!DOCTYPE a [<!ENTITY b \"x\"><!ENTITY c \"&b;&b;\">]><a><Code>&c;</Code></a>";
+        assert!(read::<Loose>(bomb.as_bytes()).is_err());
     }
 
     #[test]

@@ -13,6 +13,9 @@ use rustix::fs::{CWD, FlockOperation, RenameFlags, flock, renameat_with};
 
 use super::Storage;
 
+/// Largest file that is read, in bytes: a log of 10,000 parts has 0.5 MiB.
+pub const FILE_BYTES_MAX: u64 = 64 << 20;
+
 /// Why a file could not be locked.
 #[derive(Debug)]
 pub enum LockError {
@@ -115,8 +118,14 @@ impl Storage for Directory {
 }
 
 /// Reads a whole file, or `None` if there is none.
+///
+/// # Errors
+/// `FileTooLarge` for more than [`FILE_BYTES_MAX`].
 pub fn read(path: &Path) -> io::Result<Option<Vec<u8>>> {
-    none_if_missing(std::fs::read(path))
+    let Some(file) = none_if_missing(File::open(path))? else { return Ok(None) };
+    let mut bytes = Vec::with_capacity(file.metadata()?.len().min(FILE_BYTES_MAX) as usize);
+    file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > FILE_BYTES_MAX { Err(io::ErrorKind::FileTooLarge.into()) } else { Ok(Some(bytes)) }
 }
 
 /// The first `most` bytes of a file and what identifies it, or `None` if there is none.

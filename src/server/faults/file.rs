@@ -1,5 +1,7 @@
 //! Keeps the rules equal to a file: one rule a line; empty lines and lines that begin with `#` are skipped.
 
+use std::fs::File;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
@@ -8,6 +10,8 @@ use super::rule::FaultRule;
 
 /// How soon a change is noticed.
 const INTERVAL: Duration = Duration::from_millis(200);
+/// Largest file of rules that is read, in bytes.
+const BYTES_MAX: u64 = 1 << 20;
 
 /// Why a file of rules is not taken.
 #[derive(Debug, thiserror::Error)]
@@ -21,9 +25,16 @@ pub enum RulesError {
     Rule { path: PathBuf, line: usize, source: super::FaultRuleError },
 }
 
+fn text(path: &Path) -> io::Result<String> {
+    let mut text = String::new();
+    let read = File::open(path)?.take(BYTES_MAX + 1).read_to_string(&mut text)? as u64;
+    let too_large = || io::Error::new(io::ErrorKind::InvalidData, "it is larger than 1 MiB");
+    if read <= BYTES_MAX { Ok(text) } else { Err(too_large()) }
+}
+
 /// Reads all rules, or none.
 fn read(path: &Path) -> Result<Vec<FaultRule>, RulesError> {
-    let text = std::fs::read_to_string(path).map_err(|source| RulesError::Read { path: path.to_owned(), source })?;
+    let text = text(path).map_err(|source| RulesError::Read { path: path.to_owned(), source })?;
     let lines = text.lines().map(str::trim).enumerate().filter(|(_, line)| !line.is_empty() && !line.starts_with('#'));
     let rule = |(at, line): (usize, &str)| {
         line.parse().map_err(|source| RulesError::Rule { path: path.to_owned(), line: at + 1, source })

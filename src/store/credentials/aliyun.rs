@@ -196,4 +196,11 @@ mod tests {
         assert_eq!(half.to_string(), "access_key_secret is set but access_key_id is not");
         assert!(source("odd").unwrap_err().to_string().starts_with("mode CloudSSO is not supported"));
     }
+
+    #[test]
+    fn what_is_nested_without_end_is_skipped_or_refused() {
+        let deep = format!("{}{}", "[".repeat(1_000_000), "]".repeat(1_000_000));
+        assert!(Profiles::parse(&format!("{{\"x\":{deep}}}")).is_ok());
+        assert!(Profiles::parse(&format!("{{\"profiles\":{deep}}}")).is_err());
+    }
 }

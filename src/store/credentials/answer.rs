@@ -179,4 +179,10 @@ mod tests {
         assert_eq!([kind(503), kind(429)], [FaultKind::Server; 2]);
         assert_eq!([kind(404), kind(403), kind(302)], [FaultKind::Credentials; 3]);
     }
+
+    #[test]
+    fn what_is_nested_without_end_is_refused() {
+        let deep = format!("{{\"x\":{}{}}}", "[".repeat(30_000), "]".repeat(30_000));
+        assert!(deep.len() < BYTES_MAX && read(deep.as_bytes()).is_err());
+    }
 }

@@ -77,7 +77,9 @@ impl Operation for Complete<'_> {
             return Err(fault);
         }
         let named = if callback { None } else { xml::read::<Document>(response.body()).ok().and_then(|d| d.etag) };
-        ObjectStored::read(dialect, response, named.as_deref().map(ETag::new), callback)
+        // The object is there: a tag that makes no sense is none.
+        let named = named.map(|text| ETag::new(&text)).filter(ETag::is_credible);
+        ObjectStored::read(dialect, response, named, callback)
     }
 }
 

@@ -48,7 +48,7 @@ impl Operation for Head<'_> {
         let Marks { request_id, version_id, crc64, object_type, storage_class, metadata } = dialect.marks(headers);
         Ok(ObjectInfo {
             bytes: text(CONTENT_LENGTH).and_then(|t| t.parse().ok()).ok_or_else(|| lacks("a length"))?,
-            etag: etag_of(headers),
+            etag: etag_of(headers)?,
             crc64,
             content_type: text(CONTENT_TYPE),
             last_modified: text(LAST_MODIFIED),

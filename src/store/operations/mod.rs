@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use http::{HeaderMap, Response, StatusCode};
 
-use crate::model::object::{ETag, UploadId};
+use crate::model::object::{ETag, GIVEN_BYTES_MAX, UploadId};
 use crate::model::retry::{Fault, FaultKind};
 use crate::store::Dialect;
 
@@ -19,8 +19,6 @@ pub mod upload_part;
 
 /// Longest key, in bytes (specification, section 1.4).
 const KEY_BYTES_MAX: usize = 1023;
-/// Longest upload id that is believed, in bytes. It has 32 in practice; the address of a request must have room for it.
-const UPLOAD_ID_BYTES_MAX: usize = 1 << 10;
 
 /// An object that came into being.
 #[derive(Debug, Clone)]
@@ -49,7 +47,7 @@ impl ObjectStored {
     ) -> Result<Self, Fault> {
         let marks = dialect.marks(response.headers());
         let unnamed = || callback_failed(response, callback).then(|| ETag::new(""));
-        let etag = etag_of(response.headers()).or(etag).or_else(unnamed).ok_or_else(|| lacks("an ETag"))?;
+        let etag = etag_of(response.headers())?.or(etag).or_else(unnamed).ok_or_else(|| lacks("an ETag"))?;
         Ok(Self {
             status: response.status().as_u16(),
             etag,
@@ -68,18 +66,35 @@ fn callback_failed(response: &Response<Bytes>, callback: bool) -> bool {
     callback && response.status() == StatusCode::NON_AUTHORITATIVE_INFORMATION
 }
 
-fn etag_of(headers: &HeaderMap) -> Option<ETag> {
-    let text = headers.get(http::header::ETAG)?.to_str().ok()?;
-    Some(ETag::new(text))
+fn etag_of(headers: &HeaderMap) -> Result<Option<ETag>, Fault> {
+    let text = headers.get(http::header::ETAG).and_then(|value| value.to_str().ok());
+    text.map(etag).transpose()
+}
+
+/// A tag, as a store gave it.
+fn etag(text: &str) -> Result<ETag, Fault> {
+    let etag = ETag::new(text);
+    if etag.is_credible() { Ok(etag) } else { Err(absurd("ETag", etag.as_str())) }
 }
 
 /// An upload id, as a store gave it.
 fn upload_id(text: String) -> Result<UploadId, Fault> {
-    match text.len() {
-        0 => Err(lacks("an upload id")),
-        1..=UPLOAD_ID_BYTES_MAX => Ok(UploadId(text)),
-        bytes => Err(Fault::new(FaultKind::Protocol, format!("the answer has an upload id of {bytes} bytes"))),
-    }
+    let id = UploadId(text);
+    if id.is_credible() { Ok(id) } else { Err(absurd("upload id", &id.0)) }
+}
+
+/// The fault of an answer that contradicts itself or what was asked.
+fn wrong(what: impl std::fmt::Display) -> Fault {
+    Fault::new(FaultKind::Protocol, format!("the answer makes no sense: {what}"))
+}
+
+fn absurd(what: &str, text: &str) -> Fault {
+    let why = match text.len() {
+        0 => "is empty".to_owned(),
+        bytes if bytes > GIVEN_BYTES_MAX => format!("has {bytes} bytes"),
+        _ => "holds control characters".to_owned(),
+    };
+    Fault::new(FaultKind::Protocol, format!("the answer has an {what} that {why}"))
 }
 
 fn lacks(what: &str) -> Fault {

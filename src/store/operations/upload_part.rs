@@ -44,7 +44,7 @@ impl Operation for UploadPart<'_> {
     }
 
     fn read(&self, dialect: &dyn Dialect, response: &Response<Bytes>) -> Result<PartReceived, Fault> {
-        let etag = etag_of(response.headers()).ok_or_else(|| lacks("an ETag"))?;
+        let etag = etag_of(response.headers())?.ok_or_else(|| lacks("an ETag"))?;
         let marks = dialect.marks(response.headers());
         Ok(PartReceived { etag, crc64: marks.crc64, request_id: marks.request_id })
     }

@@ -9,10 +9,9 @@ use http::{Response, StatusCode, Uri};
 use serde::Deserialize;
 
 use crate::model::retry::{Fault, FaultKind};
+use crate::store::shown::{SHOWN_MAX, shown};
 use crate::store::xml;
 
-/// How much of an answer that is not XML is shown, in characters.
-const SHOWN_MAX: usize = 200;
 /// Marks, in lower case, of answers that may repeat what was signed.
 const NOT_SHOWN: [&str; 4] = ["<error", "stringtosign", "security-token", "authorization"];
 
@@ -99,7 +98,7 @@ fn excerpt(body: &[u8]) -> Option<String> {
 /// The host of an absolute URL; path and query stay out of messages.
 fn host_of_url(url: &str) -> Option<String> {
     let authority = url.parse::<Uri>().ok()?.into_parts().authority?;
-    Some(authority.host().to_owned())
+    Some(shown(authority.host()))
 }
 
 /// Named by code first, since one status has many meanings; by status where the code says no more.
@@ -163,11 +162,6 @@ fn hint(code: Option<&str>, ec: Option<&str>, message: &str) -> Option<&'static 
         }
         _ => None,
     }
-}
-
-/// One short line without control characters.
-fn shown(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(SHOWN_MAX).collect::<String>().trim().to_owned()
 }
 
 #[cfg(test)]

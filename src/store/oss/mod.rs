@@ -9,6 +9,7 @@ use http::header::{CONTENT_LENGTH, HeaderName};
 use http::{HeaderMap, HeaderValue, Request, Response};
 
 use super::credentials::Credentials;
+use super::shown::shown;
 use super::{Call, Dialect, Marks, Stage};
 use crate::model::object::Key;
 use crate::model::part::Limits;
@@ -103,7 +104,7 @@ impl Dialect for Oss {
     }
 
     fn marks(&self, headers: &HeaderMap) -> Marks {
-        let text = |name: &str| headers.get(name).and_then(|v| v.to_str().ok()).map(str::to_owned);
+        let text = |name: &str| headers.get(name).and_then(|v| v.to_str().ok()).map(shown);
         let metadata = headers.iter().filter_map(|(name, value)| {
             let name = name.as_str().strip_prefix(METADATA_PREFIX)?;
             Some((name.to_owned(), String::from_utf8_lossy(value.as_bytes()).into_owned()))
@@ -244,5 +245,21 @@ mod tests {
     fn tags_are_encoded_and_callbacks_are_base64() {
         assert_eq!(headers(Stage::Put)["x-oss-tagging"], "a%20b=c%26d");
         assert_eq!(headers(Stage::Put)["x-oss-callback"], "e30=");
+    }
+
+    #[test]
+    fn a_checksum_beyond_64_bits_is_none_and_marks_are_short() {
+        let oss = Oss::new(&ClientSettings::new("oss-cn-hangzhou.aliyuncs.com")).unwrap();
+        let marks = |crc64: &str| {
+            let mut headers = HeaderMap::new();
+            headers.insert("x-oss-hash-crc64ecma", crc64.parse().unwrap());
+            headers.insert("x-oss-request-id", "R".repeat(10_000).parse().unwrap());
+            oss.marks(&headers)
+        };
+        assert_eq!(marks("18446744073709551615").crc64, Some(u64::MAX));
+        for beyond in ["18446744073709551616", "-1", "1e3", "0x1", ""] {
+            assert_eq!(marks(beyond).crc64, None, "{beyond}");
+        }
+        assert_eq!(marks("1").request_id.map(|id| id.len()), Some(200));
     }
 }
