@@ -3,7 +3,7 @@
 mod server_support;
 
 use std::io::{ErrorKind, Read, Write};
-use std::net::TcpStream;
+use std::net::{Shutdown, TcpStream};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -165,6 +165,22 @@ fn a_hanging_request_is_never_answered_and_does_not_keep_the_server_from_ending(
         assert!(matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut), "{error}");
     }
     drop(server);
+}
+
+#[test]
+fn a_connection_that_hangs_or_trickles_ends_with_its_client() {
+    for rule in ["PutObject:always:hang", "connect:always:hang", "connect:always:trickle,rate=5,way=in"] {
+        let server = with(&[rule]);
+        let mut stream = TcpStream::connect(server.address).unwrap();
+        let call = call("PUT", "k").body(vec![7; 100_000]);
+        stream.write_all(call.head(server.address).as_bytes()).unwrap();
+        stream.write_all(call.content()).unwrap();
+        stream.shutdown(Shutdown::Write).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        let ended = stream.read(&mut [0]);
+        let reset = ended.as_ref().is_err_and(|error| error.kind() == ErrorKind::ConnectionReset);
+        assert!(reset || ended.as_ref().is_ok_and(|bytes| *bytes == 0), "{rule}: {ended:?}");
+    }
 }
 
 #[test]

@@ -47,6 +47,10 @@ impl Deadline {
         if now - self.begun >= all {
             return Some(format!("it was not over in {all:?}"));
         }
+        // HTTP tells of an answer when its whole head is there; it begins with its first byte.
+        let begins = self.step == Step::Answer && traffic.read > self.mark.1.read;
+        let step =
+            if step == Step::Answer && (begins || self.step == Step::Receiving) { Step::Receiving } else { step };
         if step != self.step {
             (self.step, self.mark) = (step, (now, traffic));
         }
@@ -110,6 +114,12 @@ mod tests {
     #[test]
     fn an_answer_that_trickles_ends() {
         let steps = [(Step::Sending, 10, 800_000, 0), (Step::Answer, 5, 0, 0), (Step::Receiving, 1000, 0, 5)];
+        assert_eq!(end(&steps).unwrap().0, 16 + 60);
+    }
+
+    #[test]
+    fn an_answer_whose_head_trickles_has_begun() {
+        let steps = [(Step::Sending, 10, 800_000, 0), (Step::Answer, 5, 0, 0), (Step::Answer, 1000, 0, 5)];
         assert_eq!(end(&steps).unwrap().0, 16 + 60);
     }
 

@@ -1,7 +1,6 @@
 //! Connections: accepting them, TLS, deadlines for headers, and a clean end.
 
 use std::convert::Infallible;
-use std::future::pending;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
@@ -153,12 +152,16 @@ async fn reopened(closed: TcpListener, door: &Door, after: Duration) -> TcpListe
     }
 }
 
-async fn connection(stream: TcpStream, door: Door, watcher: Watcher, fault: Option<Fault>) {
+async fn connection(mut stream: TcpStream, door: Door, watcher: Watcher, fault: Option<Fault>) {
     let _ = stream.set_nodelay(true);
     let line = Line::new(stream.peer_addr().ok());
     match fault {
         Some(Fault::Reset) => return reset(stream),
-        Some(Fault::Hang) => return pending().await,
+        Some(Fault::Hang) => {
+            // As long as the client does not go.
+            let _ = tokio::io::copy(&mut stream, &mut tokio::io::sink()).await;
+            return;
+        }
         Some(Fault::Trickle { bytes_per_second, inbound, outbound }) => {
             slow_down(&line, bytes_per_second, inbound, outbound);
         }

@@ -21,7 +21,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use futures_util::FutureExt;
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
 use tokio::time::{Instant, Sleep};
@@ -59,6 +60,8 @@ pub(crate) struct Line {
     outbound: Direction,
     is_cut: AtomicBool,
     cut: Notify,
+    /// What the client sent before it closed its side need not be read any more.
+    ends_with_client: AtomicBool,
     pub peer: Option<SocketAddr>,
 }
 
@@ -72,7 +75,8 @@ pub(crate) enum Way {
 impl Line {
     pub fn new(peer: Option<SocketAddr>) -> Arc<Self> {
         let (inbound, outbound) = (Direction::new(), Direction::new());
-        Arc::new(Self { inbound, outbound, is_cut: AtomicBool::new(false), cut: Notify::new(), peer })
+        let (is_cut, ends_with_client) = (AtomicBool::new(false), AtomicBool::new(false));
+        Arc::new(Self { inbound, outbound, is_cut, cut: Notify::new(), ends_with_client, peer })
     }
 
     fn way(&self, way: Way) -> &Direction {
@@ -102,6 +106,12 @@ impl Line {
     pub fn cut_after(&self, way: Way, bytes: u64) {
         let direction = self.way(way);
         direction.cut_at.store(self.passed(way).saturating_add(bytes), Ordering::Relaxed);
+    }
+
+    /// Has a slow connection end when its client has closed its side, whatever is still to be read: at a few bytes a
+    /// second that would take days, and nobody waits for the answer.
+    pub fn end_with_client(&self) {
+        self.ends_with_client.store(true, Ordering::Relaxed);
     }
 
     /// Slows the connection down to what all its paces allow, from now on.
@@ -290,7 +300,15 @@ impl Wire {
         }
     }
 
+    /// Whether the client has closed its side, perhaps behind bytes that are not read yet.
+    fn is_closed_by_client(&self) -> bool {
+        matches!(self.stream.ready(Interest::READABLE).now_or_never(), Some(Ok(ready)) if ready.is_read_closed())
+    }
+
     fn poll_read_slowly(&mut self, cx: &mut Context<'_>, room: usize, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if self.line.ends_with_client.load(Ordering::Relaxed) && self.is_closed_by_client() {
+            return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
+        }
         let inbound = &self.line.inbound;
         let window = network::window(inbound.slowest.load(Ordering::Relaxed), self.round_trip);
         let (connected, round_trip) = (self.connected, self.round_trip);

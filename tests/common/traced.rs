@@ -1,7 +1,9 @@
-//! Runs of the binary under `strace`, which has system calls fail or kills the process at them.
+//! Runs of the binary under `strace`, which counts its system calls, has them fail or kills the process at them.
 
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader};
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::{Child, Command, Output, Stdio};
 
 /// Whether processes may be traced here; says so if not.
 pub fn may_trace() -> bool {
@@ -15,9 +17,44 @@ pub fn may_trace() -> bool {
 
 /// Runs `plain` with `inject`, as strace takes it, done to its calls of `call`, on `path` only if one is given.
 pub fn traced(plain: &Command, call: &str, inject: &str, path: Option<&Path>) -> Output {
+    let inject = format!("inject={call}:{inject}");
+    under_strace(plain, &["-o", "/dev/null", "-e", &format!("trace={call}"), "-e", &inject], path)
+}
+
+/// Runs `plain` to its end; gives how often all its threads made each of `calls` (names and classes of strace), on `path`
+/// only if one is given. `log` is where strace may write.
+pub fn counted(plain: &Command, calls: &str, path: Option<&Path>, log: &Path) -> BTreeMap<String, u32> {
+    let output = under_strace(plain, &["-o", log.to_str().unwrap(), "-e", &format!("trace={calls}")], path);
+    assert!(output.status.success(), "{}", super::text(&output.stderr));
+    let mut counts = BTreeMap::new();
+    // `PID name(arguments`; what was interrupted goes on as `PID <... name resumed>`. What strace has no name for cannot be
+    // asked for: `???` is the end of a thread, `syscall_` a call that is younger than this strace.
+    for line in std::fs::read_to_string(log).unwrap().lines() {
+        let call = line.split_whitespace().nth(1).and_then(|call| call.split_once('('));
+        if let Some((name, _)) = call.filter(|(name, _)| *name != "???" && !name.starts_with("syscall_")) {
+            *counts.entry(name.to_owned()).or_default() += 1;
+        }
+    }
+    counts
+}
+
+/// Has `inject` done to the calls of `call` that one running thread makes from now on.
+pub fn attached(thread: u32, call: &str, inject: &str) -> Child {
+    let mut strace = Command::new("strace")
+        .args(["-o", "/dev/null", "-e", &format!("trace={call}"), "-e", &format!("inject={call}:{inject}")])
+        .args(["-p", &thread.to_string()])
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("strace ran a moment ago");
+    let mut said = String::new();
+    BufReader::new(strace.stderr.as_mut().expect("piped")).read_line(&mut said).unwrap();
+    assert!(said.contains("attached"), "{said}");
+    strace
+}
+
+fn under_strace(plain: &Command, options: &[&str], path: Option<&Path>) -> Output {
     let mut traced = Command::new("strace");
-    traced.args(["-f", "-qq", "-o", "/dev/null", "-e", &format!("trace={call}")]);
-    traced.args(["-e", &format!("inject={call}:{inject}")]);
+    traced.args(["-f", "-qq"]).args(options);
     if let Some(path) = path {
         traced.arg("-P").arg(path);
     }

@@ -43,7 +43,11 @@ impl Injection {
     pub async fn before(&self, request: &Request, body: &mut Incoming, catalog: &Arc<Catalog>) -> Before {
         match &self.fault {
             Fault::Reset => self.cut().await,
-            Fault::Hang => pending().await,
+            Fault::Hang => {
+                // Once nothing of the request is left, the end of the client is noticed: its connection ends with it.
+                body.skip(u64::MAX).await;
+                pending().await
+            }
             Fault::ResetWithin { bytes } if request.method != Method::GET => {
                 let bytes = bytes.or(body.announced().map(|all| all / 2)).unwrap_or(0);
                 body.skip(bytes).await;
@@ -136,8 +140,9 @@ impl Injection {
     }
 }
 
-/// Makes a connection slow for good.
+/// Makes a connection slow for good, or until its client goes.
 pub(crate) fn slow_down(line: &Line, bytes_per_second: u64, inbound: bool, outbound: bool) {
+    line.end_with_client();
     for (way, is_slow) in [(Way::In, inbound), (Way::Out, outbound)] {
         if is_slow {
             line.add_pace(way, Arc::new(Pace::new(bytes_per_second)));
