@@ -55,7 +55,11 @@ impl Served {
 
     /// A store that keeps sizes and checksums only.
     pub fn start_null() -> Self {
-        Self::start_on(haul(), "null", PathBuf::new(), &[])
+        Self::start_null_with(&[])
+    }
+
+    pub fn start_null_with(options: &[&str]) -> Self {
+        Self::start_on(haul(), "null", PathBuf::new(), options)
     }
 
     fn start_on(mut command: Command, store: &str, directory: PathBuf, options: &[&str]) -> Self {
@@ -73,6 +77,10 @@ impl Served {
             .find_map(|line| line.split([' ', '\'']).find(|w| w.contains("://127.")).map(str::to_owned))
             .expect("the store says where it listens");
         Self { child, _lines: lines, endpoint: endpoint.trim_end_matches(['/', '.', ',']).to_owned(), directory }
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
     }
 
     pub fn address(&self) -> SocketAddr {
