@@ -115,7 +115,7 @@ fn a_merge_in_doubt_is_asked_about_before_it_is_asked_for_again() {
     while !seen.contains("HeadObject") {
         log.read_line(&mut seen).unwrap();
     }
-    assert_eq!(seen.matches("CompleteMultipartUpload").count(), 1, "{seen}");
+    assert_eq!(seen.matches(r#""operation":"CompleteMultipartUpload""#).count(), 1, "{seen}");
 }
 
 #[test]
