@@ -167,9 +167,9 @@ impl fmt::Display for UploadId {
 pub struct ETag(String);
 
 impl ETag {
-    /// Takes the tag as it came, quoted or not.
+    /// Takes the tag as it came, quoted or not. What was taken once is taken to the same again.
     pub fn new(text: &str) -> Self {
-        Self(text.trim().trim_matches('"').to_owned())
+        Self(text.trim_matches(|c: char| c.is_whitespace() || c == '"').to_owned())
     }
 
     /// Whether a store may have given it: 1 to [`GIVEN_BYTES_MAX`] bytes without control characters.
@@ -214,6 +214,14 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn a_tag_is_what_is_within_its_quotes_however_often_it_is_taken() {
+        for text in ["A-2", "\"A-2\"", " \"A-2\" ", "\"\r\"A-2\" \""] {
+            let once = ETag::new(text);
+            assert_eq!((once.as_str(), ETag::new(once.as_str()).as_str()), ("A-2", "A-2"), "{text:?}");
+        }
+    }
 
     proptest! {
         #[test]
