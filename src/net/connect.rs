@@ -30,9 +30,6 @@ const AVOIDED_FOR: Duration = Duration::from_secs(30);
 const SHARES_MAX: usize = 3;
 /// Silence after which a peer is asked whether it is still there.
 const KEEPALIVE: Duration = Duration::from_secs(30);
-/// How much the kernel takes for a connection beyond what is on its way. More would only wait there, and hide for as long
-/// what the line carries.
-const UNSENT_BYTES: u32 = 256 << 10;
 /// How much plaintext rustls may take in one go. Its default of 64 KiB costs a write per four records.
 const TLS_BUFFER_BYTES: usize = 512 << 10;
 
@@ -201,7 +198,6 @@ impl Connector {
         let _ = stream.set_nodelay(true);
         let _ = socket.set_tcp_keepalive(&keepalive);
         let _ = socket.set_tcp_user_timeout(Some(self.user_timeout));
-        let _ = socket.set_tcp_notsent_lowat(UNSENT_BYTES);
     }
 
     async fn secure(&self, origin: &Origin, stream: impl Stream + 'static) -> Result<Box<dyn Stream>, Fault> {
