@@ -90,14 +90,14 @@ impl Client {
             .build()
             .map_err(|cause| Error::System { what: "start threads", cause })?;
         let pool = Pool::new(connector, settings.idle_timeout);
+        let slots = Slots::tuned(TUNED_MAX, pool.sent());
         let engine = Engine {
-            slots: Slots::tuned(TUNED_MAX, pool.sent()),
             transport: Arc::new(pool),
             endpoint_name: settings.endpoint_name.unwrap_or_else(|| store.endpoint().to_owned()),
             store,
             keyring,
             retry: settings.retry,
-            endpoint: Endpoint::default(),
+            endpoint: Endpoint::new(slots),
             buffers: BufferPool::new(settings.buffer_bytes),
         };
         Ok(Self { engine: Arc::new(engine), threads: Arc::new(Threads(Some(runtime))) })

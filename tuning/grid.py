@@ -12,15 +12,14 @@ import argparse
 import json
 import statistics
 import tempfile
+import tomllib
 from pathlib import Path
 
 from harness import GIB, ROOT, Store, build, fail, machine, put, random_file, warm
 
 PARALLEL = [2, 4, 8, 16, 32, 64]
 PART_MIB = [1, 2, 4, 8, 16, 32]
-# What one connection carries, in bytes per second, where the profile limits it: tells how long a point takes.
-EACH = {"cross-region": 12e6, "intercontinental": 3e6, "throttled-tenant": 16e6}
-PROFILES = ["same-region", "same-region-slow-tail", "cross-region", "intercontinental", "throttled-tenant"]
+PROFILES = sorted(path.stem for path in (ROOT / "tuning" / "profiles").glob("*.toml"))
 LONGEST = 25  # seconds that a point may take
 MB = 1e6
 
@@ -65,17 +64,24 @@ def profile(name, files, runs):
     points = []
     for parallel in PARALLEL:
         for part in PART_MIB:
-            file = files.of(int(EACH.get(name, 1e12) * parallel * LONGEST))
+            file = files.of(carried(name, parallel))
             points.append(point(name, file, parallel, part, 1))
             print(f"{name} {parallel} x {part} MiB: {points[-1]['goodput'] / MB:.0f} MB/s", flush=True)
     # One lucky run is no best point: those in front are measured as often as the run without options.
     front = sorted(points, key=lambda p: p["goodput"])[-3:]
     for each in front:
-        file = files.of(int(EACH.get(name, 1e12) * each["parallel"] * LONGEST))
+        file = files.of(carried(name, each["parallel"]))
         each |= point(name, file, each["parallel"], each["part_mib"], runs)
     best = max(front, key=lambda p: p["goodput"])
     automatic = auto(name, files.of(files.largest), runs)
     return {"points": points, "best": best, "auto": automatic, "share": automatic["goodput"] / best["goodput"]}
+
+
+def carried(name, parallel):
+    """Bytes that so many connections carry in the longest time that a point may take."""
+    shape = tomllib.loads((ROOT / "tuning" / "profiles" / f"{name}.toml").read_text())
+    rate = float(shape["connection-rate"].removesuffix("MB/s")) * MB if "connection-rate" in shape else 1e12
+    return int(rate * parallel * LONGEST)
 
 
 def point(name, file, parallel, part, runs):

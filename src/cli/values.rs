@@ -34,7 +34,7 @@ pub fn parallel(text: &str) -> Result<haul::model::settings::Parallel, String> {
         return Ok(Parallel::Auto);
     }
     match text.parse() {
-        Ok(parts) if (1..=1024).contains(&parts) => Ok(Parallel::Parts(parts)),
+        Ok(parts) if Parallel::PARTS.contains(&parts) => Ok(Parallel::Parts(parts)),
         _ => Err("write auto or a number from 1 to 1024".to_owned()),
     }
 }

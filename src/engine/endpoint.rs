@@ -1,11 +1,13 @@
-//! How the endpoint is, as all exchanges with it have seen it: its clock, its pace, and how much may be tried again.
+//! How the endpoint is, as all exchanges with it have seen it: its clock, its pace, how much may be tried again, and how
+//! many parts at a time are worth it.
 
 use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
-use std::sync::{Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, SystemTime};
 
 use tokio::time::Instant;
 
+use super::slots::Slots;
 use crate::model::pace::Pace;
 use crate::model::retry::{Fault, FaultKind, RetryBudget};
 
@@ -18,20 +20,21 @@ pub(crate) struct Endpoint {
     budget: Mutex<RetryBudget>,
     /// How far the store's clock is ahead of ours.
     clock_ahead_ms: AtomicI64,
+    /// For the transfers that leave the number of parts in flight to us.
+    pub slots: Arc<Slots>,
 }
 
-impl Default for Endpoint {
-    fn default() -> Self {
+impl Endpoint {
+    pub fn new(slots: Arc<Slots>) -> Self {
         Self {
             origin: Instant::now(),
             pace: Mutex::default(),
             budget: Mutex::new(RetryBudget::new(Duration::ZERO)),
             clock_ahead_ms: AtomicI64::new(0),
+            slots,
         }
     }
-}
 
-impl Endpoint {
     /// Waits until one more request may be sent.
     pub async fn turn(&self) {
         let wait = lock(&self.pace).turn(self.origin.elapsed());
@@ -41,13 +44,19 @@ impl Endpoint {
     }
 
     /// Takes in how a request ended.
-    pub fn learn<T>(&self, outcome: &Result<T, Fault>) {
+    ///
+    /// - `took`: how long, if it had no part of the file to carry.
+    pub fn learn<T>(&self, outcome: &Result<T, Fault>, took: Option<Duration>) {
         match outcome {
             Ok(_) => {
                 lock(&self.pace).succeeded(self.origin.elapsed());
                 lock(&self.budget).succeeded();
+                took.into_iter().for_each(|took| self.slots.answered(took));
             }
-            Err(fault) if fault.kind == FaultKind::Throttled => lock(&self.pace).throttled(self.origin.elapsed()),
+            Err(fault) if fault.kind == FaultKind::Throttled => {
+                lock(&self.pace).throttled(self.origin.elapsed());
+                self.slots.throttled();
+            }
             Err(_) => {}
         }
     }
@@ -87,7 +96,7 @@ mod tests {
 
     #[test]
     fn the_clock_of_the_store_is_told_once_and_kept() {
-        let endpoint = Endpoint::default();
+        let endpoint = Endpoint::new(Slots::fixed(1));
         let hours = Duration::from_secs(3 * 3600);
         assert!(endpoint.set_clock(SystemTime::now() + hours).is_some_and(|s| (10_798..=10_800).contains(&s)));
         assert_eq!(endpoint.set_clock(SystemTime::now() + hours), None);
@@ -99,7 +108,7 @@ mod tests {
     #[test]
     fn a_clock_at_either_end_of_the_calendar_is_taken_without_harm() {
         for date in ["Fri, 31 Dec 9999 23:59:59 GMT", "Thu, 01 Jan 1970 00:00:00 GMT"] {
-            let endpoint = Endpoint::default();
+            let endpoint = Endpoint::new(Slots::fixed(1));
             let date = httpdate::parse_http_date(date).unwrap();
             assert!(endpoint.set_clock(date).is_some());
             let apart = endpoint.time().duration_since(date).or_else(|_| date.duration_since(endpoint.time()));

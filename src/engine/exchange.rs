@@ -54,18 +54,13 @@ impl<'a> Exchange<'a> {
         let request = engine.store.request(operation, credentials, engine.endpoint.time());
         let (mut head, own) = request.into_parts();
         head.extensions.insert(self.stage.clone());
-        let has_body = body.is_some();
+        let carries_file = body.is_some();
         let begun = Instant::now();
         let body = body.unwrap_or_else(|| full(own));
         let answer = engine.transport.send(http::Request::from_parts(head, body)).await;
         let outcome = answer.and_then(|response| engine.store.reply(operation, &response));
         let outcome = outcome.map_err(|fault| redact(fault, credentials));
-        engine.endpoint.learn(&outcome);
-        match &outcome {
-            Ok(_) if !has_body => engine.slots.answered(begun.elapsed()),
-            Err(fault) if fault.kind == FaultKind::Throttled => engine.slots.throttled(),
-            _ => {}
-        }
+        engine.endpoint.learn(&outcome, (!carries_file).then(|| begun.elapsed()));
         match (&engine.keyring, &key) {
             (Some(keyring), Some(key)) => keyring.judge(key, outcome).await,
             _ => outcome,

@@ -55,8 +55,6 @@ pub(crate) struct Engine {
     pub keyring: Option<Arc<keyring::Keyring>>,
     pub retry: RetryPolicy,
     pub endpoint: Endpoint,
-    /// For the transfers that leave the number of parts in flight to us.
-    pub slots: Arc<Slots>,
     pub buffers: BufferPool,
     /// What checkpoints call the endpoint.
     pub endpoint_name: String,

@@ -69,7 +69,7 @@ pub(super) fn prepare(engine: &Engine, request: &UploadRequest) -> Result<Prepar
 
 fn check(engine: &Engine, request: &UploadRequest) -> Result<(), Error> {
     if let Parallel::Parts(parts) = request.parallel
-        && !(1..=1024).contains(&parts)
+        && !Parallel::PARTS.contains(&parts)
     {
         return Err(Error::Settings(format!("{parts} parts in flight are outside 1 to 1024")));
     }

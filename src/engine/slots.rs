@@ -122,7 +122,8 @@ impl Slots {
         let sent = tuning.sent.load(Relaxed);
         let goodput = (sent - tuning.sent_before) as f64 / took.as_secs_f64();
         (tuning.epoch_begun, tuning.sent_before) = (now, sent);
-        let full = self.free.available_permits() == 0;
+        // What passed while nobody looked, such as between two transfers, says nothing of the line.
+        let full = took < 2 * tuning.epoch() && self.free.available_permits() == 0;
         let throttled = std::mem::take(&mut tuning.throttled);
         let window = tuning.window.as_mut()?;
         window.epoch(Seen { goodput, full, throttled });
@@ -223,6 +224,24 @@ mod tests {
         assert_eq!(slots.free.available_permits(), 0, "those that are too many are not given out again");
         taken.pop();
         assert_eq!(slots.free.available_permits(), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_idle_hour_between_two_transfers_is_not_judged() {
+        let sent = Arc::<AtomicU64>::default();
+        let slots = Slots::tuned(64, sent.clone());
+        let mut taken = take(&slots, 8).await;
+        while slots.limit() < 32 {
+            sent.fetch_add(1_000_000 * taken.len() as u64, Relaxed);
+            slots.epoch().await;
+            let more = slots.limit() as usize - taken.len();
+            taken.extend(take(&slots, more).await);
+        }
+        slots.epoch().await;
+        sent.fetch_add(1, Relaxed);
+        tokio::time::advance(Duration::from_secs(3600)).await;
+        assert!(slots.epoch().await.is_none());
+        assert_eq!(slots.limit(), 32);
     }
 
     #[tokio::test(start_paused = true)]

@@ -122,7 +122,7 @@ async fn upload_one_state(
     transfer.counters.parts_total.store(prepared.plan.map_or(0, |p| p.count()), Relaxed);
     transfer.tell(prepared.event(engine, request));
     let slots = match request.parallel {
-        Parallel::Auto => engine.slots.clone(),
+        Parallel::Auto => engine.endpoint.slots.clone(),
         Parallel::Parts(parts) => Slots::fixed(parts),
     };
     let job = Job { engine, transfer, request, prepared: &prepared, slots: &slots, begun };

@@ -150,9 +150,14 @@ pub enum Parallel {
     /// As many as the line to the endpoint is found to need, up to 256; all transfers of a client share the number.
     #[default]
     Auto,
-    /// 1 to 1024.
+    /// Within [`Parallel::PARTS`]: 1 to 1024.
     #[serde(untagged)]
     Parts(u32),
+}
+
+impl Parallel {
+    /// How many parts a caller may ask for.
+    pub const PARTS: std::ops::RangeInclusive<u32> = 1..=1024;
 }
 
 impl fmt::Display for Parallel {
