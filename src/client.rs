@@ -90,7 +90,7 @@ impl Client {
             .build()
             .map_err(|cause| Error::System { what: "start threads", cause })?;
         let pool = Pool::new(connector, settings.idle_timeout);
-        let slots = Slots::tuned(TUNED_MAX, pool.sent());
+        let slots = Slots::tuned(connections_max(), pool.sent());
         let engine = Engine {
             transport: Arc::new(pool),
             endpoint_name: settings.endpoint_name.unwrap_or_else(|| store.endpoint().to_owned()),
@@ -171,6 +171,12 @@ impl Client {
     {
         joined(self.threads.runtime().spawn(work(self.engine.clone()))).await
     }
+}
+
+/// Most parts in flight that are tried unasked: half of the files that the process may open are left to others.
+fn connections_max() -> u32 {
+    let files = rustix::process::getrlimit(rustix::process::Resource::Nofile).current.unwrap_or(u64::MAX);
+    TUNED_MAX.min(u32::try_from(files / 2).unwrap_or(u32::MAX))
 }
 
 async fn joined<T>(running: JoinHandle<Result<T, Error>>) -> Result<T, Error> {

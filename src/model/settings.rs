@@ -147,7 +147,8 @@ pub enum PartSize {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Parallel {
-    /// As many as the line to the endpoint is found to need, up to 256; all transfers of a client share the number.
+    /// As many as the line to the endpoint is found to need, up to 256 and half of
+    /// the files that the process may open; all transfers of a client share the number.
     #[default]
     Auto,
     /// Within [`Parallel::PARTS`]: 1 to 1024.
