@@ -80,13 +80,18 @@ pub struct Scale {
     pub bytes_min: u64,
     pub bytes_max: u64,
     pub part_bytes: &'static [u64],
+    /// Parts in flight. Each of the three clients keeps as many connections as it had parts in flight at a time, and a short
+    /// soak is over before all are there: few, so that they are no growth of descriptors. No number is tuned: it could be any.
+    pub parallel: &'static [u32],
 }
 
-pub const SMALL: Scale = Scale { bytes_min: 100 << 10, bytes_max: 4 * MIB, part_bytes: &[100 << 10, 256 << 10, MIB] };
+pub const SMALL: Scale =
+    Scale { bytes_min: 100 << 10, bytes_max: 4 * MIB, part_bytes: &[100 << 10, 256 << 10, MIB], parallel: &[1, 2] };
 pub const FULL: Scale = Scale {
     bytes_min: MIB,
     bytes_max: 2048 * MIB,
     part_bytes: &[256 << 10, MIB, 4 * MIB, 8 * MIB, 32 * MIB, 64 * MIB, 256 * MIB],
+    parallel: &[1, 2, 4, 8],
 };
 
 /// Where the checkpoint is.
@@ -155,10 +160,7 @@ impl Job {
             number,
             bytes,
             part_size: size.map_or(PartSize::Auto, PartSize::Bytes),
-            parallel: match random.u32(0..5) {
-                4 => Parallel::Auto,
-                n => Parallel::Parts(1 << n),
-            },
+            parallel: Parallel::Parts(*random.choice(scale.parallel).expect("there is one")),
             reader: *random.choice(&readers).expect("there are four"),
             memory,
             end: match random.u32(0..10) {
