@@ -96,11 +96,18 @@ class Run:
     events: list = field(default_factory=list)
 
 
+def put_command(file: Path, endpoint: str, *options: str, key="object") -> list[str]:
+    return [str(HAUL), "put", str(file), f"oss://demo/{key}", "--endpoint", endpoint, "--region", "cn-hangzhou",
+            "--json", "--progress", "never", *options]
+
+
+def put_environment() -> dict[str, str]:
+    return dict(os.environ, OSS_ACCESS_KEY_ID="tuning", OSS_ACCESS_KEY_SECRET=SECRET)
+
+
 def put(file: Path, endpoint: str, *options: str, key="object") -> Run:
     """`haul put`, with its CPU seconds and the peak of RssAnon, sampled every 5 ms."""
-    command = [str(HAUL), "put", str(file), f"oss://demo/{key}", "--endpoint", endpoint, "--region", "cn-hangzhou",
-               "--json", "--progress", "never", *options]
-    env = dict(os.environ, OSS_ACCESS_KEY_ID="tuning", OSS_ACCESS_KEY_SECRET=SECRET)
+    command, env = put_command(file, endpoint, *options, key=key), put_environment()
     with tempfile.TemporaryFile() as err:
         begun = time.monotonic()
         process = subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=err, text=True)

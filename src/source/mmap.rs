@@ -1,16 +1,17 @@
 //! Windows of the mapped file: no copy between page cache and socket.
 //!
-//! The file is mapped in windows, so that resident memory stays bounded, and every chunk is populated before it is
-//! handed out. Touching a page behind a new end of the file would kill the process. Populating answers an error instead;
-//! what a truncation between populating and touching leaves is caught by a `SIGBUS` handler, which puts a page of zeros
-//! there and marks the window: [`Source::check`] then fails, and the chunk's checksum is worth nothing.
+//! The file is mapped in windows, so that resident memory stays bounded, and a chunk that is not in memory is populated
+//! before it is handed out. Touching a page behind a new end of the file would kill the process. Populating answers an
+//! error instead; what is cut away later, or was in memory and not populated, is caught by a `SIGBUS` handler, which puts
+//! a page of zeros there and marks the window: [`Source::check`] then fails, and the chunk's checksum is worth nothing.
 
 use std::collections::VecDeque;
 use std::io;
 use std::ops::Range;
-use std::os::fd::RawFd;
+use std::os::fd::{AsRawFd, RawFd};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, Once, OnceLock};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures_util::future::ready;
@@ -24,10 +25,14 @@ const PAGE: usize = 4096;
 const WINDOW_BYTES: usize = 8 << 20;
 /// Windows that stay mapped for the chunks to come.
 const WINDOWS_KEPT: usize = 32;
-/// Costs no memory, so larger than a buffer: 1 MiB took 0.336 client CPU-s/GiB where 512 KiB took 0.345.
-const CHUNK_BYTES: usize = 1 << 20;
+/// Costs no memory, so larger than a buffer: fewer wake-ups for the same bytes (`tuning/README.md`, what was tried).
+const CHUNK_BYTES: usize = 2 << 20;
 /// Windows of all transfers of a process that can be guarded at a time.
 const GUARDS_MAX: usize = 16384;
+
+/// How long a window whose pages were all in memory is not asked again, which cost 7 % of an upload's CPU per chunk.
+/// Later some may have been evicted, and whoever populates them waits for the disk.
+const RESIDENCY_TRUSTED: Duration = Duration::from_secs(1);
 
 const _: () = assert!(WINDOW_BYTES.is_multiple_of(CHUNK_BYTES));
 
@@ -73,6 +78,9 @@ impl MmapSource {
 
     fn chunk(&self, at: u64, bytes: usize) -> Result<Slice, SourceError> {
         let window = self.window(at).map_err(|cause| self.file.unreadable(at, cause))?;
+        if window.guard.is_torn() {
+            return Err(self.file.missing_page(at));
+        }
         let start = (at - window.at) as usize;
         Ok(Slice { range: start..start + bytes, window })
     }
@@ -91,8 +99,9 @@ impl Source for MmapSource {
             Err(error) => return Box::pin(ready(Err(error))),
         };
         let file = self.file.clone();
+        // Populating what is there already looks at every page once more: 14 % of an upload's CPU. The handler guards.
         if slice.is_resident() {
-            return Box::pin(ready(slice.populated(&file)));
+            return Box::pin(ready(Ok(Bytes::from_owner(slice))));
         }
         let populating = tokio::task::spawn_blocking(move || slice.populated(&file));
         let file = self.file.clone();
@@ -125,6 +134,8 @@ fn join(first: Reading, second: Reading) -> Reading {
 /// A mapped stretch of the file.
 struct Window {
     at: u64,
+    /// Until then its pages are taken to be in memory, as all of them were when it was mapped.
+    resident_until: Option<Instant>,
     map: Mmap,
     guard: Guard,
     torn: Arc<AtomicBool>,
@@ -141,7 +152,9 @@ impl Window {
         let map = unsafe { MmapOptions::new().offset(at).len(bytes).map(file.file())? };
         let start = map.as_ptr() as usize;
         let guard = Guard::new(start..start + bytes.next_multiple_of(PAGE))?;
-        Ok(Self { at, map, guard, torn })
+        let resident = cachestat(file.file().as_raw_fd(), at, bytes as u64) == Some(bytes.div_ceil(PAGE) as u64);
+        let resident_until = resident.then(|| Instant::now() + RESIDENCY_TRUSTED);
+        Ok(Self { at, resident_until, map, guard, torn })
     }
 }
 
@@ -182,6 +195,9 @@ impl Slice {
 
     /// Whether populating would not wait for the disk.
     fn is_resident(&self) -> bool {
+        if self.window.resident_until.is_some_and(|until| Instant::now() < until) {
+            return true;
+        }
         let start = self.range.start - self.range.start % PAGE;
         let bytes = self.range.end - start;
         let mut pages = [0u8; CHUNK_BYTES / PAGE + 1];
@@ -306,8 +322,8 @@ fn pass_on(signal: libc::c_int, info: *mut libc::siginfo_t, context: *mut libc::
     }
 }
 
-/// Pages of a file that are in the page cache, or `None` where the kernel cannot count them (before Linux 6.5).
-pub(super) fn cachestat(descriptor: RawFd) -> Option<u64> {
+/// Pages of `bytes` bytes of a file from `at` (0: to its end) that are in the page cache, or `None` where the kernel cannot count them (before Linux 6.5).
+pub(super) fn cachestat(descriptor: RawFd, at: u64, bytes: u64) -> Option<u64> {
     /// `cachestat(2)` has the same number on every architecture.
     const CACHESTAT: libc::c_long = 451;
     #[repr(C)]
@@ -315,11 +331,11 @@ pub(super) fn cachestat(descriptor: RawFd) -> Option<u64> {
         offset: u64,
         bytes: u64,
     }
-    let whole = Range { offset: 0, bytes: 0 };
+    let range = Range { offset: at, bytes };
     let mut counts = [0u64; 5];
     // SAFETY: both pointers are to live locals of the layout that the call is documented with (two and five `u64`); it
     // only reads the first and writes the second.
-    let result = unsafe { libc::syscall(CACHESTAT, descriptor, &whole, counts.as_mut_ptr(), 0) };
+    let result = unsafe { libc::syscall(CACHESTAT, descriptor, &range, counts.as_mut_ptr(), 0) };
     (result == 0).then_some(counts[0])
 }
 

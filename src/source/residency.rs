@@ -17,7 +17,7 @@ pub(super) fn share(file: &SourceFile) -> f64 {
         return 1.0;
     }
     let pages = file.bytes().div_ceil(4096);
-    match cachestat(file.file().as_raw_fd()) {
+    match cachestat(file.file().as_raw_fd(), 0, 0) {
         Some(cached) => (cached as f64 / pages as f64).min(1.0),
         None => sampled(file),
     }
