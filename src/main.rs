@@ -12,6 +12,7 @@ use cli::report;
 
 fn main() -> ExitCode {
     cli::core_dumps::forbid();
+    cli::heap::be_patient();
     let typed = Cli::parse();
     start_tracing(typed.verbose, matches!(typed.command, Command::Serve(_)));
     if typed.quiet {

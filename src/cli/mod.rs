@@ -7,6 +7,7 @@
 //! | `put.rs`, `stat.rs`, `verify.rs`, `checkpoint.rs`, `uploads.rs`, `credentials.rs`, `serve.rs` | one command each |
 //! | `report.rs`, `progress.rs` | what is printed |
 //! | `core_dumps.rs` | what a crash must not leave behind |
+//! | `heap.rs` | freed memory that is kept for what comes next |
 //! | `exit.rs` | exit codes, and what to do next |
 
 pub mod args;
@@ -16,6 +17,7 @@ pub mod core_dumps;
 pub mod credentials;
 pub mod exit;
 mod file;
+pub mod heap;
 mod local;
 mod progress;
 pub mod put;

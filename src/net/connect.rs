@@ -31,7 +31,7 @@ const SHARES_MAX: usize = 3;
 /// Silence after which a peer is asked whether it is still there.
 const KEEPALIVE: Duration = Duration::from_secs(30);
 /// How much plaintext rustls may take in one go. Its default of 64 KiB costs a write per four records.
-const TLS_BUFFER_BYTES: usize = 512 << 10;
+const TLS_BUFFER_BYTES: usize = 256 << 10;
 
 /// Scheme, host and port of a server.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
