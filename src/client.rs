@@ -90,7 +90,7 @@ impl Client {
             .build()
             .map_err(|cause| Error::System { what: "start threads", cause })?;
         let pool = Pool::new(connector, settings.idle_timeout);
-        let slots = Slots::tuned(connections_max(), pool.sent());
+        let slots = Slots::tuned(connections_max());
         let engine = Engine {
             transport: Arc::new(pool),
             endpoint_name: settings.endpoint_name.unwrap_or_else(|| store.endpoint().to_owned()),

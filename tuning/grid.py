@@ -32,7 +32,8 @@ def main():
     results = json.loads(out.read_text()) if out.exists() else {"profiles": {}}
     results |= {"machine": machine(), "gib": arguments.gib}
     for name in arguments.profile or PROFILES:
-        results["profiles"][name] = profile(name, files, arguments.runs)
+        known = results["profiles"].get(name) if arguments.auto_only else None
+        results["profiles"][name] = profile(name, files, arguments.runs, known)
         out.write_text(json.dumps(results, indent=1) + "\n")
         print_table(name, results["profiles"][name])
     print(f"\nwritten to {out.relative_to(ROOT)}")
@@ -43,6 +44,7 @@ def parse():
     parser.add_argument("--gib", type=float, default=2)
     parser.add_argument("--runs", type=int, default=3, help="runs without options, and of the best points of the grid")
     parser.add_argument("--profile", action="append", choices=PROFILES, help="may be repeated; all if left out")
+    parser.add_argument("--auto-only", action="store_true", help="keep the grid of tuning/results/grid.json")
     parser.add_argument("--dir", default=tempfile.gettempdir(), help="where the test files are made and kept")
     return parser.parse_args()
 
@@ -60,7 +62,14 @@ class Files:
         return file
 
 
-def profile(name, files, runs):
+def profile(name, files, runs, known):
+    points, best = (known["points"], known["best"]) if known else grid(name, files, runs)
+    automatic = auto(name, files.of(files.largest), runs)
+    return {"points": points, "best": best, "auto": automatic, "share": automatic["goodput"] / best["goodput"]}
+
+
+def grid(name, files, runs):
+    """All points, and the best of them."""
     points = []
     for parallel in PARALLEL:
         for part in PART_MIB:
@@ -72,9 +81,7 @@ def profile(name, files, runs):
     for each in front:
         file = files.of(carried(name, each["parallel"]))
         each |= point(name, file, each["parallel"], each["part_mib"], runs)
-    best = max(front, key=lambda p: p["goodput"])
-    automatic = auto(name, files.of(files.largest), runs)
-    return {"points": points, "best": best, "auto": automatic, "share": automatic["goodput"] / best["goodput"]}
+    return points, max(front, key=lambda p: p["goodput"])
 
 
 def carried(name, parallel):

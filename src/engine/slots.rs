@@ -1,7 +1,6 @@
 //! Places for parts in flight: a number that the caller gave, or one that all transfers to the endpoint share and that is
 //! tuned to what the line carries.
 
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -11,13 +10,14 @@ use tokio::time::Instant;
 use crate::model::event::Event;
 use crate::model::window::{Seen, Window};
 
-/// An epoch takes two round trips or so, within these bounds: what was changed must have had time to show.
-const EPOCH_MIN: Duration = Duration::from_millis(100);
-const EPOCH_MAX: Duration = Duration::from_secs(1);
-/// A path on which an answer takes longer is a long one: its connections are slow, and many are needed.
-const LONG_PATH: Duration = Duration::from_millis(20);
-/// Parts in flight to begin with, on a short path and on a long one.
-const START: (u32, u32) = (8, 32);
+/// A round takes a round trip at least, within these bounds: what was changed must have had time to show.
+const ROUND_MIN: Duration = Duration::from_millis(100);
+const ROUND_TRIP_MAX: Duration = Duration::from_secs(1);
+/// Parts in flight to begin with, at least and at most.
+const START: (u32, u32) = (8, 64);
+/// Of them, for each second that an exchange takes with its connection, of two round trips or three: the longer the path,
+/// the less a connection carries. With half a MiB under way on each these start with some 250 MB/s.
+const START_PER_SECOND: f64 = 250.0;
 /// Never tuned beyond this. On the slowest path of `tuning/profiles` 256 connections carry 6 Gbit/s.
 pub(crate) const TUNED_MAX: u32 = 256;
 
@@ -29,6 +29,8 @@ pub(crate) struct Slots {
 
 struct State {
     limit: u32,
+    /// Places that are taken.
+    taken: u32,
     /// Places that are taken and will not be free again.
     owed: u32,
     tuning: Option<Tuning>,
@@ -40,17 +42,32 @@ struct Tuning {
     window: Option<Window>,
     /// Shortest exchange so far.
     latency: Option<Duration>,
-    epoch_begun: Instant,
-    /// Bytes that went to the network.
-    sent: Arc<AtomicU64>,
-    sent_before: u64,
+    round: Round,
     throttled: bool,
+    /// The last change, until somebody tells it.
+    news: Option<Event>,
+}
+
+/// The time in which as many parts as there are places began and ended.
+///
+/// What the store has confirmed in it is what the line carries. What sockets have taken is not: they take parts of a few
+/// MiB whole, and then nothing until the line has carried them (seen: 156 MB/s in one second, 2 in the next).
+struct Round {
+    number: u64,
+    begun: Instant,
+    /// Parts that began in this round and have ended.
+    ended: u32,
+    /// Bytes of all parts that ended in it.
+    bytes: u64,
+    /// All places were taken at some time in it: more parts were there to be sent.
+    full: bool,
 }
 
 /// A place, free again when it is dropped.
 pub(crate) struct Slot {
     slots: Arc<Slots>,
     permit: Option<OwnedSemaphorePermit>,
+    round: u64,
 }
 
 impl Slots {
@@ -59,19 +76,17 @@ impl Slots {
         Self::new(limit, None)
     }
 
-    /// As many places as carry more than fewer did.
-    ///
-    /// - `max`: never more.
-    /// - `sent`: counts the bytes that go to the network.
-    pub fn tuned(max: u32, sent: Arc<AtomicU64>) -> Arc<Self> {
-        let (window, latency, epoch_begun, sent_before, throttled) = (None, None, Instant::now(), 0, false);
-        Self::new(START.0.min(max), Some(Tuning { max, window, latency, epoch_begun, sent, sent_before, throttled }))
+    /// As many places as carry more than fewer did, `max` at most.
+    pub fn tuned(max: u32) -> Arc<Self> {
+        let round = Round::new(0);
+        let tuning = Tuning { max, window: None, latency: None, round, throttled: false, news: None };
+        Self::new(START.0.min(max), Some(tuning))
     }
 
     fn new(limit: u32, tuning: Option<Tuning>) -> Arc<Self> {
         Arc::new(Self {
             free: Arc::new(Semaphore::new(limit as usize)),
-            state: Mutex::new(State { limit, owed: 0, tuning }),
+            state: Mutex::new(State { limit, taken: 0, owed: 0, tuning }),
         })
     }
 
@@ -79,7 +94,18 @@ impl Slots {
     pub async fn take(self: &Arc<Self>) -> Slot {
         self.begin();
         let permit = self.free.clone().acquire_owned().await.expect("never closed");
-        Slot { slots: self.clone(), permit: Some(permit) }
+        let mut state = self.lock();
+        state.taken += 1;
+        let (first, full) = (state.taken == 1, state.taken >= state.limit);
+        let round = state.tuning.as_mut().map_or(0, |tuning| {
+            if first {
+                // The time in which nothing was to be sent says nothing of the line.
+                tuning.round = Round::new(tuning.round.number + 1);
+            }
+            tuning.round.full |= full;
+            tuning.round.number
+        });
+        Slot { slots: self.clone(), permit: Some(permit), round }
     }
 
     /// How many places there are.
@@ -89,8 +115,10 @@ impl Slots {
 
     /// The store asked for less.
     pub fn throttled(&self) {
-        if let Some(tuning) = &mut self.lock().tuning {
+        let mut state = self.lock();
+        if let Some(tuning) = &mut state.tuning {
             tuning.throttled = true;
+            self.judge(&mut state);
         }
     }
 
@@ -101,47 +129,38 @@ impl Slots {
         }
     }
 
-    /// Waits for the end of an epoch and changes the number of places if that seems good. For ever, where they are fixed.
-    pub async fn epoch(&self) -> Option<Event> {
-        let end = self.lock().tuning.as_ref().map(|tuning| tuning.epoch_begun + tuning.epoch());
-        match end {
-            None => std::future::pending().await,
-            Some(end) => tokio::time::sleep_until(end).await,
-        }
-        self.judge(Instant::now())
+    /// How many there are now, if that has changed since anybody asked.
+    pub fn news(&self) -> Option<Event> {
+        self.lock().tuning.as_mut()?.news.take()
     }
 
-    /// Another transfer may have done it already.
-    fn judge(&self, now: Instant) -> Option<Event> {
-        let mut state = self.lock();
-        let tuning = state.tuning.as_mut()?;
-        let took = now - tuning.epoch_begun;
-        if took < tuning.epoch() {
-            return None;
+    /// At the end of a round, changes the number of places if that seems good.
+    fn judge(&self, state: &mut State) {
+        let limit_before = state.limit;
+        let Some(tuning) = &mut state.tuning else { return };
+        let Some(window) = &mut tuning.window else { return };
+        let took = tuning.round.begun.elapsed();
+        let least = tuning.latency.map_or(ROUND_MIN, |latency| latency.clamp(ROUND_MIN, ROUND_TRIP_MAX));
+        if took < least || (!tuning.throttled && tuning.round.ended < limit_before) {
+            return;
         }
-        let sent = tuning.sent.load(Relaxed);
-        let goodput = (sent - tuning.sent_before) as f64 / took.as_secs_f64();
-        (tuning.epoch_begun, tuning.sent_before) = (now, sent);
-        // What passed while nobody looked, such as between two transfers, says nothing of the line.
-        let full = took < 2 * tuning.epoch() && self.free.available_permits() == 0;
-        let throttled = std::mem::take(&mut tuning.throttled);
-        let window = tuning.window.as_mut()?;
-        window.epoch(Seen { goodput, full, throttled });
+        let goodput = tuning.round.bytes as f64 / took.as_secs_f64();
+        window.round(Seen { goodput, full: tuning.round.full, throttled: std::mem::take(&mut tuning.throttled) });
+        tuning.round = Round::new(tuning.round.number + 1);
         let limit = window.limit();
-        if limit == state.limit {
-            return None;
+        if limit != limit_before {
+            tuning.news = Some(Event::Window { parallel: limit, bytes_per_second: goodput as u64 });
+            self.resize(state, limit);
         }
-        self.resize(&mut state, limit);
-        Some(Event::Window { parallel: limit, bytes_per_second: goodput as u64 })
     }
 
     fn begin(&self) {
         let mut state = self.lock();
         let Some(tuning) = state.tuning.as_mut().filter(|tuning| tuning.window.is_none()) else { return };
-        let long = tuning.latency.is_some_and(|latency| latency > LONG_PATH);
-        let window = Window::new(if long { START.1 } else { START.0 }, tuning.max);
+        let due = tuning.latency.map_or(0.0, |latency| latency.as_secs_f64() * START_PER_SECOND);
+        let window = Window::new((due as u32).clamp(START.0, START.1), tuning.max);
         let limit = window.limit();
-        (tuning.window, tuning.epoch_begun) = (Some(window), Instant::now());
+        tuning.window = Some(window);
         self.resize(&mut state, limit);
     }
 
@@ -163,15 +182,28 @@ impl Slots {
     }
 }
 
-impl Tuning {
-    fn epoch(&self) -> Duration {
-        self.latency.map_or(EPOCH_MIN, |latency| latency.clamp(EPOCH_MIN, EPOCH_MAX))
+impl Round {
+    fn new(number: u64) -> Self {
+        Self { number, begun: Instant::now(), ended: 0, bytes: 0, full: false }
+    }
+}
+
+impl Slot {
+    /// The part that has this place is in the store, with so many bytes.
+    pub fn carried(&self, bytes: u64) {
+        let mut state = self.slots.lock();
+        if let Some(tuning) = &mut state.tuning {
+            tuning.round.bytes += bytes;
+            tuning.round.ended += u32::from(self.round == tuning.round.number);
+            self.slots.judge(&mut state);
+        }
     }
 }
 
 impl Drop for Slot {
     fn drop(&mut self) {
         let mut state = self.slots.lock();
+        state.taken -= 1;
         if state.owed > 0 {
             state.owed -= 1;
             if let Some(permit) = self.permit.take() {
@@ -183,7 +215,12 @@ impl Drop for Slot {
 
 #[cfg(test)]
 mod tests {
+    use futures_util::StreamExt;
+    use futures_util::stream::FuturesUnordered;
+
     use super::*;
+
+    const MIB: u64 = 1 << 20;
 
     async fn take(slots: &Arc<Slots>, count: usize) -> Vec<Slot> {
         let mut taken = Vec::new();
@@ -193,6 +230,24 @@ mod tests {
         taken
     }
 
+    /// Sends parts of 4 MiB for `time`, always as many as allowed, over connections that carry `each` bytes per second
+    /// and no more than `all` together.
+    async fn send(slots: &Arc<Slots>, time: Duration, each: f64, all: f64) {
+        let end = Instant::now() + time;
+        let sending = |slot: Slot, share: f64| async move {
+            tokio::time::sleep(Duration::from_secs_f64(4.0 * MIB as f64 / share)).await;
+            slot.carried(4 * MIB);
+        };
+        let mut in_flight = FuturesUnordered::new();
+        while Instant::now() < end {
+            tokio::select! {
+                biased;
+                Some(()) = in_flight.next() => {}
+                slot = slots.take() => in_flight.push(sending(slot, each.min(all / f64::from(slots.limit())))),
+            }
+        }
+    }
+
     #[tokio::test(start_paused = true)]
     async fn a_number_that_was_given_stays() {
         let slots = Slots::fixed(3);
@@ -200,26 +255,49 @@ mod tests {
         slots.throttled();
         let minute = Duration::from_secs(60);
         assert!(tokio::time::timeout(minute, slots.take()).await.is_err());
-        assert!(tokio::time::timeout(minute, slots.epoch()).await.is_err());
         drop(taken);
-        take(&slots, 3).await;
+        send(&slots, minute, 3e6, f64::INFINITY).await;
+        assert_eq!(slots.limit(), 3);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn places_grow_with_what_they_carry_and_shrink_as_parts_end() {
-        let sent = Arc::<AtomicU64>::default();
-        let slots = Slots::tuned(64, sent.clone());
-        let mut taken = take(&slots, 8).await;
-        while slots.limit() < 64 {
-            sent.fetch_add(1_000_000 * taken.len() as u64, Relaxed);
-            slots.epoch().await;
-            let more = slots.limit() as usize - taken.len();
-            taken.extend(take(&slots, more).await);
+    async fn slow_connections_are_many_after_a_few_parts_each() {
+        let slots = Slots::tuned(256);
+        slots.answered(Duration::from_millis(180));
+        send(&slots, Duration::from_secs(7), 3e6, f64::INFINITY).await;
+        assert_eq!(slots.limit(), 256);
+        assert!(matches!(slots.news(), Some(Event::Window { parallel: 256, .. })));
+        assert!(slots.news().is_none(), "told once");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn files_of_one_part_one_after_the_other_say_nothing_of_the_line() {
+        let slots = Slots::tuned(256);
+        for _ in 0..100 {
+            let slot = slots.take().await;
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            slot.carried(MIB);
         }
+        assert_eq!(slots.limit(), START.0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_full_line_is_not_crowded() {
+        let slots = Slots::tuned(256);
+        send(&slots, Duration::from_secs(120), 12e6, 250e6).await;
+        assert!((20..=80).contains(&slots.limit()), "{}", slots.limit());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn places_shrink_as_parts_end_when_the_store_throttles() {
+        let slots = Slots::tuned(64);
+        let mut taken = take(&slots, 8).await;
+        tokio::time::advance(ROUND_MIN).await;
         slots.throttled();
-        assert!(slots.epoch().await.is_some());
         let limit = slots.limit() as usize;
-        assert!(limit < 64);
+        assert!(limit < 8);
+        slots.throttled();
+        assert_eq!(slots.limit() as usize, limit, "once a round");
         taken.truncate(limit);
         assert_eq!(slots.free.available_permits(), 0, "those that are too many are not given out again");
         taken.pop();
@@ -228,27 +306,19 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn an_idle_hour_between_two_transfers_is_not_judged() {
-        let sent = Arc::<AtomicU64>::default();
-        let slots = Slots::tuned(64, sent.clone());
-        let mut taken = take(&slots, 8).await;
-        while slots.limit() < 32 {
-            sent.fetch_add(1_000_000 * taken.len() as u64, Relaxed);
-            slots.epoch().await;
-            let more = slots.limit() as usize - taken.len();
-            taken.extend(take(&slots, more).await);
-        }
-        slots.epoch().await;
-        sent.fetch_add(1, Relaxed);
+        let slots = Slots::tuned(64);
+        send(&slots, Duration::from_secs(30), 12e6, 250e6).await;
+        let before = slots.limit();
         tokio::time::advance(Duration::from_secs(3600)).await;
-        assert!(slots.epoch().await.is_none());
-        assert_eq!(slots.limit(), 32);
+        send(&slots, Duration::from_secs(1), 12e6, 250e6).await;
+        assert!(slots.limit() >= before, "{before} -> {}", slots.limit());
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_long_path_begins_with_more() {
-        let slots = Slots::tuned(256, Arc::default());
+        let slots = Slots::tuned(256);
         slots.answered(Duration::from_millis(120));
         let _slot = slots.take().await;
-        assert_eq!(slots.limit(), START.1);
+        assert_eq!(slots.limit(), 30);
     }
 }

@@ -82,18 +82,17 @@ impl Work<'_> {
             tokio::select! {
                 biased;
                 () = self.is_lost.notified() => return,
-                Some(()) = in_flight.next() => {}
+                Some(()) = in_flight.next() => self.slots.news().into_iter().for_each(|event| self.upload.transfer.tell(event)),
                 slot = self.slots.take(), if more => in_flight.push(self.fill(slot)),
-                changed = self.slots.epoch() => changed.into_iter().for_each(|event| self.upload.transfer.tell(event)),
             }
         }
     }
 
     /// Sends the next part, if there still is one.
-    async fn fill(&self, _slot: Slot) {
+    async fn fill(&self, slot: Slot) {
         let next = self.lock().queue.pop_front();
         if let Some(next) = next {
-            let result = self.send(&next).await;
+            let result = self.send(&next, &slot).await;
             self.note(&next.part, result);
         }
     }
@@ -126,7 +125,7 @@ impl Work<'_> {
     }
 
     /// Sends one part, or adopts it if the store has just these bytes already.
-    async fn send(&self, missing: &Missing) -> Result<StoredPart, Error> {
+    async fn send(&self, missing: &Missing, slot: &Slot) -> Result<StoredPart, Error> {
         let (upload, part) = (self.upload, &missing.part);
         if let Some(stored) = adopt(upload, missing).await? {
             let verified = true;
@@ -139,6 +138,7 @@ impl Work<'_> {
             let failure = match self.attempt(part, &exchange).await {
                 Ok(Confirmed { part: stored, verified }) => {
                     upload.transfer.counters.confirmed(part.bytes, verified);
+                    slot.carried(part.bytes);
                     tell_done(upload, part, &stored, exchange.number(), verified);
                     return Ok(stored);
                 }

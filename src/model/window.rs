@@ -2,12 +2,11 @@
 
 /// A number of parts in flight that is raised while more of them carry more, and lowered when the store throttles.
 ///
-/// It is told once an epoch what went through the line in it. The epoch after a change of the number is not judged:
-/// connections are made in it, and buffers on the way are filled.
-///
-/// It starts by doubling while that brings a share more (slow start); goes back to the last number that was worth it and
+/// It is told once a round what the line has carried in it. It starts by doubling while that brings a share more (slow
+/// start); goes back to the last number that was worth it and
 /// holds it; and now and then tries a quarter more, less often each time that this is in vain. It never tries less: what
-/// a number too many costs is small, and what one too few costs is not. So the goodput does not swing.
+/// a number too many costs is small, and what one too few costs is not. So the goodput does not swing. The round after
+/// such a change is not judged: connections are made in it.
 ///
 /// # Source
 /// Slow start: RFC 5681, section 3.1, with goodput for acknowledgements. What is left after throttling: RFC 9438,
@@ -17,7 +16,7 @@ pub struct Window {
     limit: u32,
     max: u32,
     phase: Phase,
-    /// The number was changed; the epoch that ends next says nothing of it.
+    /// The number was changed; the round that ends next says nothing of it.
     settling: bool,
 }
 
@@ -25,14 +24,14 @@ pub struct Window {
 #[derive(Debug, Clone)]
 enum Phase {
     Start { before: f64 },
-    Hold { epochs_left: u32, rest: u32 },
+    Hold { rounds_left: u32, rest: u32 },
     Probe { from: u32, before: f64, rest: u32 },
 }
 
-/// One epoch.
+/// One round.
 #[derive(Debug, Clone, Copy)]
 pub struct Seen {
-    /// Bytes per second that went to the network.
+    /// Bytes per second that the store confirmed.
     pub goodput: f64,
     /// Whether as many parts as allowed were in flight, and more were there to be sent.
     pub full: bool,
@@ -46,7 +45,7 @@ const WORTH_DOUBLING: f64 = 1.15;
 const WORTH_KEEPING: f64 = 1.05;
 /// What is left of the number when the store throttles.
 const FALL: f64 = 0.7;
-/// Epochs between two probes, at first and at most.
+/// Rounds between two probes, at first and at most.
 const REST_MIN: u32 = 4;
 const REST_MAX: u32 = 64;
 
@@ -55,7 +54,7 @@ impl Window {
     /// - `max`: never more, at least 1.
     pub fn new(start: u32, max: u32) -> Self {
         let max = max.max(1);
-        Self { limit: start.clamp(1, max), max, phase: Phase::Start { before: 0.0 }, settling: true }
+        Self { limit: start.clamp(1, max), max, phase: Phase::Start { before: 0.0 }, settling: false }
     }
 
     /// How many parts may be in flight now.
@@ -63,11 +62,11 @@ impl Window {
         self.limit
     }
 
-    /// An epoch has ended.
-    pub fn epoch(&mut self, seen: Seen) {
+    /// A round has ended.
+    pub fn round(&mut self, seen: Seen) {
         if seen.throttled {
             self.set((f64::from(self.limit) * FALL) as u32);
-            self.phase = Phase::Hold { epochs_left: REST_MAX, rest: REST_MAX };
+            self.phase = Phase::Hold { rounds_left: REST_MAX, rest: REST_MAX };
         } else if std::mem::take(&mut self.settling) {
             // What changed has not shown yet.
         } else if seen.full && seen.goodput > 0.0 {
@@ -79,19 +78,23 @@ impl Window {
         match self.phase {
             Phase::Start { before } if goodput < before * WORTH_DOUBLING => {
                 self.set(self.limit.div_ceil(2));
-                self.phase = Phase::Hold { epochs_left: REST_MIN, rest: REST_MIN };
+                self.phase = Phase::Hold { rounds_left: REST_MIN, rest: REST_MIN };
+            }
+            Phase::Start { .. } if self.limit == self.max => {
+                self.phase = Phase::Hold { rounds_left: REST_MAX, rest: REST_MAX };
             }
             Phase::Start { .. } => {
                 self.phase = Phase::Start { before: goodput };
                 self.set(self.limit.saturating_mul(2));
+                self.settling = false;
             }
-            Phase::Hold { epochs_left: 0, rest } => self.probe(goodput, rest),
-            Phase::Hold { epochs_left, rest } => self.phase = Phase::Hold { epochs_left: epochs_left - 1, rest },
+            Phase::Hold { rounds_left: 0, rest } => self.probe(goodput, rest),
+            Phase::Hold { rounds_left, rest } => self.phase = Phase::Hold { rounds_left: rounds_left - 1, rest },
             Phase::Probe { before, rest, .. } if goodput >= before * WORTH_KEEPING => self.probe(goodput, rest),
             Phase::Probe { from, rest, .. } => {
                 self.set(from);
                 let rest = (rest * 2).min(REST_MAX);
-                self.phase = Phase::Hold { epochs_left: rest, rest };
+                self.phase = Phase::Hold { rounds_left: rest, rest };
             }
         }
     }
@@ -114,12 +117,12 @@ mod tests {
 
     const MB: f64 = 1e6;
 
-    /// Lets the window work for `epochs` on a line; gives the goodput of each.
-    fn drive(window: &mut Window, epochs: u32, line: impl Fn(u32) -> f64) -> Vec<f64> {
-        (0..epochs)
+    /// Lets the window work for `rounds` on a line; gives the goodput of each.
+    fn drive(window: &mut Window, rounds: u32, line: impl Fn(u32) -> f64) -> Vec<f64> {
+        (0..rounds)
             .map(|_| {
                 let goodput = line(window.limit());
-                window.epoch(Seen { goodput, full: true, throttled: false });
+                window.round(Seen { goodput, full: true, throttled: false });
                 goodput
             })
             .collect()
@@ -131,10 +134,12 @@ mod tests {
     }
 
     #[test]
-    fn slow_connections_are_many_within_few_epochs() {
+    fn slow_connections_are_many_within_few_rounds() {
         let mut window = Window::new(16, 256);
-        drive(&mut window, 8, line(3.0 * MB, f64::INFINITY));
+        drive(&mut window, 4, line(3.0 * MB, f64::INFINITY));
         assert_eq!(window.limit(), 256);
+        drive(&mut window, 1000, line(3.0 * MB, f64::INFINITY));
+        assert_eq!(window.limit(), 256, "and stay so many");
     }
 
     #[test]
@@ -185,7 +190,7 @@ mod tests {
         for _ in 0..300 {
             let limit = window.limit();
             let goodput = f64::from(limit) * MB;
-            window.epoch(Seen { goodput, full: true, throttled: limit > 64 });
+            window.round(Seen { goodput, full: true, throttled: limit > 64 });
         }
         assert!((40..=64).contains(&window.limit()), "{}", window.limit());
     }
@@ -194,7 +199,7 @@ mod tests {
     fn few_parts_say_nothing_of_the_line() {
         let mut window = Window::new(8, 256);
         for _ in 0..50 {
-            window.epoch(Seen { goodput: MB, full: false, throttled: false });
+            window.round(Seen { goodput: MB, full: false, throttled: false });
         }
         assert_eq!(window.limit(), 8);
     }

@@ -5,8 +5,7 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::sync::atomic::AtomicU64;
-use std::sync::{Arc, Mutex};
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -44,8 +43,6 @@ pub struct Pool {
     /// Longest time without progress; see [`super::deadline`].
     window: Duration,
     idle: Mutex<HashMap<Origin, Vec<Connection>>>,
-    /// Bytes written to all connections.
-    sent: Arc<AtomicU64>,
 }
 
 struct Connection {
@@ -67,12 +64,7 @@ impl Drop for Connection {
 impl Pool {
     /// - `window`: longest time without progress in an exchange.
     pub fn new(connector: Connector, window: Duration) -> Self {
-        Self { connector, window, idle: Mutex::default(), sent: Arc::default() }
-    }
-
-    /// Counts the bytes that were written to all connections.
-    pub fn sent(&self) -> Arc<AtomicU64> {
-        self.sent.clone()
+        Self { connector, window, idle: Mutex::default() }
     }
 
     async fn exchange(&self, request: Request<Body>) -> Result<Response<Bytes>, Fault> {
@@ -108,7 +100,7 @@ impl Pool {
             return Ok((connection, false));
         }
         let Connected { stream, peer, proxied } = self.connector.connect(origin, uri).await?;
-        let (stream, moved) = Watched::new(stream, self.sent.clone());
+        let (stream, moved) = Watched::new(stream);
         let (sender, driver) = http1::Builder::new()
             .max_buf_size(HYPER_BUFFER_BYTES)
             .handshake(TokioIo::new(stream))

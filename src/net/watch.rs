@@ -35,21 +35,17 @@ impl Moved {
 pub(super) struct Watched<S> {
     stream: S,
     moved: Moved,
-    /// Bytes written to all connections of the pool.
-    sent: Arc<AtomicU64>,
 }
 
 impl<S> Watched<S> {
-    /// - `sent`: what is written is counted here too.
-    pub fn new(stream: S, sent: Arc<AtomicU64>) -> (Self, Moved) {
+    pub fn new(stream: S) -> (Self, Moved) {
         let moved = Moved::default();
-        (Self { stream, moved: moved.clone(), sent }, moved)
+        (Self { stream, moved: moved.clone() }, moved)
     }
 
     fn count_written(&self, result: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
         if let Poll::Ready(Ok(bytes)) = result {
             self.moved.0.written.fetch_add(bytes as u64, Ordering::Relaxed);
-            self.sent.fetch_add(bytes as u64, Ordering::Relaxed);
         }
         result
     }
