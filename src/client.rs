@@ -83,8 +83,10 @@ impl Client {
         let https = store.endpoint().starts_with("https:");
         let tls = if https { Some(tls::client_config(settings.ca_cert.as_deref())?) } else { None };
         let connector = Connector::new(tls, &settings.proxy, settings.connect_timeout, settings.idle_timeout);
+        let connector = if settings.explain { connector.watchful() } else { connector };
+        let threads = settings.threads.max(1);
         let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(settings.threads.max(1))
+            .worker_threads(threads)
             .thread_name("haul")
             .enable_all()
             .build()
@@ -99,6 +101,8 @@ impl Client {
             retry: settings.retry,
             endpoint: Endpoint::new(slots),
             buffers: BufferPool::new(settings.buffer_bytes),
+            threads,
+            explain: settings.explain,
         };
         Ok(Self { engine: Arc::new(engine), threads: Arc::new(Threads(Some(runtime))) })
     }

@@ -6,20 +6,21 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use futures_util::future::BoxFuture;
 use http_body::{Body, Frame, SizeHint};
 
 use super::transfer::Transfer;
 use crate::model::crc64::Digest;
+use crate::model::explain::Cost;
 use crate::net::BodyError;
-use crate::source::{Source, SourceError};
-
-type Reading = BoxFuture<'static, Result<Bytes, SourceError>>;
+use crate::net::stage::Stage;
+use crate::source::{Reading, Source, SourceError};
 
 /// Streams `bytes` bytes from `at`. What became of it is in its [`Outcome`].
 pub(super) struct RangeBody {
     source: Arc<dyn Source>,
     transfer: Arc<Transfer>,
+    /// Of the exchange: told what the body takes its time for.
+    stage: Stage,
     /// Reads that were started, in the order of the file.
     started: VecDeque<Reading>,
     next: u64,
@@ -63,7 +64,7 @@ impl Outcome {
 }
 
 impl RangeBody {
-    pub fn new(source: Arc<dyn Source>, transfer: Arc<Transfer>, at: u64, bytes: u64) -> (Self, Outcome) {
+    pub fn new(source: Arc<dyn Source>, transfer: Arc<Transfer>, stage: Stage, at: u64, bytes: u64) -> (Self, Outcome) {
         let outcome = Outcome::default();
         if bytes == 0 {
             outcome.lock().crc64 = Some(Digest::new().finish());
@@ -71,6 +72,7 @@ impl RangeBody {
         let body = Self {
             source,
             transfer,
+            stage,
             started: VecDeque::new(),
             next: at,
             end: at + bytes,
@@ -93,7 +95,9 @@ impl RangeBody {
     }
 
     fn pass_on(&mut self, chunk: &Bytes) {
+        self.stage.enter(Cost::Checksum);
         self.digest.update(chunk);
+        self.stage.rest();
         let bytes = chunk.len() as u64;
         self.left = self.left.saturating_sub(bytes);
         self.transfer.counters.bytes_sent.fetch_add(bytes, std::sync::atomic::Ordering::Relaxed);
@@ -109,19 +113,27 @@ impl Body for RangeBody {
     type Data = Bytes;
     type Error = BodyError;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        self.start_reads();
-        let Some(reading) = self.started.front_mut() else { return Poll::Ready(None) };
-        let result = ready!(reading.as_mut().poll(cx));
-        self.started.pop_front();
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let body = self.get_mut();
+        if body.left > 0 {
+            body.stage.enter(Cost::Disk);
+        }
+        body.start_reads();
+        let Some(reading) = body.started.front_mut() else { return Poll::Ready(None) };
+        let polled = Pin::new(&mut *reading).poll(cx);
+        if polled.is_pending() && reading.waits_for_buffer() {
+            body.stage.enter(Cost::Buffer);
+        }
+        let result = ready!(polled);
+        body.started.pop_front();
         match result {
             Ok(chunk) => {
-                self.pass_on(&chunk);
+                body.pass_on(&chunk);
                 Poll::Ready(Some(Ok(Frame::data(chunk))))
             }
             Err(error) => {
                 let text = error.to_string();
-                self.outcome.lock().error = Some(error);
+                body.outcome.lock().error = Some(error);
                 Poll::Ready(Some(Err(text.into())))
             }
         }

@@ -10,6 +10,7 @@
 //! | `body.rs` | a range of the file as a request body, checksummed as it passes |
 //! | `receipt.rs` | after the object is stored: reading the file again, the receipt |
 //! | `slots.rs` | places for parts in flight: a number, or one that is tuned |
+//! | `explain.rs` | where the time went |
 //! | `exchange.rs` | one operation, tried again as the policy allows |
 //! | `endpoint.rs` | how the endpoint is: its clock, its pace, what may be tried again |
 //! | `keyring.rs` | the credentials that requests are signed with now |
@@ -28,6 +29,7 @@ mod attempt;
 mod body;
 mod endpoint;
 mod exchange;
+mod explain;
 mod fetch;
 pub(crate) mod keyring;
 mod prepare;
@@ -58,4 +60,8 @@ pub(crate) struct Engine {
     pub buffers: BufferPool,
     /// What checkpoints call the endpoint.
     pub endpoint_name: String,
+    /// Threads for network and checksums.
+    pub threads: usize,
+    /// Whether transfers tell at their end where their time went.
+    pub explain: bool,
 }

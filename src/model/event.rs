@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use super::explain::{Costs, Limit};
 use super::object::{Bucket, Key, UploadId};
 use super::settings::{Parallel, ReaderKind};
 
@@ -63,6 +64,17 @@ pub enum Event {
     Completing { parts: u32 },
     /// The object is stored; the file is read once more to compare it.
     Rereading { bytes: u64 },
+    /// The transfer has ended, well or not. What its parts in flight spent their time on, summed over them, and what limits
+    /// the speed.
+    Explained {
+        seconds: f64,
+        /// Processor time of the whole process.
+        cpu_seconds: f64,
+        stages: Costs,
+        limit: Limit,
+        /// Names the limit, and the knob that would move it.
+        sentence: String,
+    },
     /// An upload of an earlier run, or of this one, could not be aborted: it stays open in the store, which charges for its
     /// parts, and nothing remembers it any more. It has to be aborted by hand.
     LeftOpen { endpoint: String, bucket: Bucket, key: Key, upload_id: UploadId, why: String },

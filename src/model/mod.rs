@@ -2,6 +2,7 @@
 
 pub mod crc64;
 pub mod event;
+pub mod explain;
 pub mod hedge;
 pub mod object;
 pub mod pace;

@@ -7,6 +7,7 @@
 //! | `tls.rs` | whom to trust |
 //! | `watch.rs` | what a connection moves |
 //! | `stage.rs` | where an exchange stands |
+//! | `meter.rs` | what it spends its time on |
 //! | `deadline.rs` | when it is given up |
 //! | `exposure.rs` | whether others can read what is sent |
 
@@ -21,6 +22,7 @@ use crate::model::retry::Fault;
 pub mod connect;
 mod deadline;
 pub mod exposure;
+pub mod meter;
 pub mod pool;
 pub mod stage;
 pub mod tls;

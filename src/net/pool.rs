@@ -21,6 +21,7 @@ use tokio::task::AbortHandle;
 
 use super::connect::{Connected, Connector, Origin, transport};
 use super::deadline::Deadline;
+use super::meter::Carried;
 use super::stage::{Stage, Staged};
 use super::watch::{Moved, Watched};
 use super::{Body, Transport};
@@ -51,6 +52,7 @@ pub struct Pool {
 struct Connection {
     sender: http1::SendRequest<Body>,
     moved: Moved,
+    carried: Carried,
     peer: SocketAddr,
     proxied: Option<Option<HeaderValue>>,
     idle_since: Instant,
@@ -60,6 +62,7 @@ struct Connection {
 /// The driver of a stalled connection would wait for the socket for ever.
 impl Drop for Connection {
     fn drop(&mut self) {
+        self.carried.set(None);
         self.driver.abort();
     }
 }
@@ -107,7 +110,8 @@ impl Pool {
         if let Some(connection) = self.take_idle(origin) {
             return Ok((connection, false));
         }
-        let Connected { stream, peer, proxied } = self.connector.connect(origin, uri).await?;
+        let carried = Carried::default();
+        let Connected { stream, peer, proxied } = self.connector.connect(origin, uri, &carried).await?;
         let (stream, moved) = Watched::new(stream, self.sent.clone());
         let (sender, driver) = http1::Builder::new()
             .max_buf_size(HYPER_BUFFER_BYTES)
@@ -116,7 +120,7 @@ impl Pool {
             .map_err(|e| transport(format!("HTTP with {}: {e}", origin.host)))?;
         // Its error also reaches the sender.
         let driver = tokio::spawn(driver).abort_handle();
-        Ok((Connection { sender, moved, peer, proxied, idle_since: Instant::now(), driver }, true))
+        Ok((Connection { sender, moved, carried, peer, proxied, idle_since: Instant::now(), driver }, true))
     }
 
     /// The connection used last is the one most likely to be alive and fast.
@@ -132,6 +136,7 @@ impl Pool {
         if (streams && !response.status().is_success()) || connection.sender.ready().await.is_err() {
             return;
         }
+        connection.carried.set(None);
         connection.idle_since = Instant::now();
         self.idle.lock().unwrap_or_else(|e| e.into_inner()).entry(origin).or_default().push(connection);
     }
@@ -145,6 +150,7 @@ impl Pool {
         let body_bytes = request.body().size_hint().exact().unwrap_or_default();
         let overdue = overdue(self.window, body_bytes, stage, connection.moved.clone());
         stage.set(if body_bytes == 0 { Step::Answer } else { Step::Sending });
+        connection.carried.set(Some(stage.clone()));
         let exchange = async {
             let response =
                 connection.sender.try_send_request(request).await.map_err(|mut e| match e.take_message() {

@@ -88,15 +88,15 @@ impl Source for MmapSource {
         }
         let slice = match self.chunk(at, bytes) {
             Ok(slice) => slice,
-            Err(error) => return Box::pin(ready(Err(error))),
+            Err(error) => return Reading::new(ready(Err(error))),
         };
         let file = self.file.clone();
         if slice.is_resident() {
-            return Box::pin(ready(slice.populated(&file)));
+            return Reading::new(ready(slice.populated(&file)));
         }
         let populating = tokio::task::spawn_blocking(move || slice.populated(&file));
         let file = self.file.clone();
-        Box::pin(async move { populating.await.unwrap_or_else(|e| Err(file.unreadable(at, io::Error::other(e)))) })
+        Reading::new(async move { populating.await.unwrap_or_else(|e| Err(file.unreadable(at, io::Error::other(e)))) })
     }
 
     fn chunk_bytes(&self) -> usize {
@@ -116,7 +116,7 @@ impl Source for MmapSource {
 
 /// Two reads in one; only reads that begin anywhere but at a chunk's start need it, and such are rare.
 fn join(first: Reading, second: Reading) -> Reading {
-    Box::pin(async move {
+    Reading::new(async move {
         let (first, second) = (first.await?, second.await?);
         Ok([first, second].concat().into())
     })

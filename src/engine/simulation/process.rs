@@ -148,6 +148,8 @@ impl Machine {
             retry: RetryPolicy { base, cap, ..RetryPolicy::default() },
             buffers: self.buffers.clone(),
             endpoint_name: self.store.endpoint().to_owned(),
+            threads: 1,
+            explain: false,
         }
     }
 }
@@ -215,7 +217,7 @@ struct Memory(Bytes);
 
 impl Source for Memory {
     fn read(&self, at: u64, bytes: usize) -> Reading {
-        Box::pin(std::future::ready(Ok(self.0.slice(at as usize..at as usize + bytes))))
+        Reading::new(std::future::ready(Ok(self.0.slice(at as usize..at as usize + bytes))))
     }
 
     fn chunk_bytes(&self) -> usize {
