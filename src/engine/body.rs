@@ -83,10 +83,14 @@ impl RangeBody {
         (body, outcome)
     }
 
-    /// Starts the reads that are due: the chunk wanted now and those ahead of it.
+    /// Starts the reads that are due: the chunk wanted now and those ahead of it. None ahead of one that has no buffer: who
+    /// holds a buffer for later and has none for now waits for others, who may do the same.
     fn start_reads(&mut self) {
         let chunk_bytes = self.source.chunk_bytes() as u64;
-        while self.next < self.end && self.started.len() <= self.source.read_ahead() {
+        while self.next < self.end
+            && self.started.len() <= self.source.read_ahead()
+            && !self.started.back().is_some_and(Reading::waits_for_buffer)
+        {
             // Chunks end where the file's own chunks end, so that all but the first are aligned.
             let bytes = (chunk_bytes - self.next % chunk_bytes).min(self.end - self.next);
             self.started.push_back(self.source.read(self.next, bytes as usize));
@@ -145,5 +149,66 @@ impl Body for RangeBody {
 
     fn size_hint(&self) -> SizeHint {
         SizeHint::with_exact(self.left)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::task::Waker;
+
+    use super::*;
+    use crate::model::event::{Event, Observer, Step};
+    use crate::source::buffer::{BufferPool, CHUNK_BYTES};
+
+    struct Nobody;
+
+    impl Observer for Nobody {
+        fn event(&self, _: &Event) {}
+    }
+
+    /// A disk that is never waited for.
+    struct Fast(BufferPool);
+
+    impl Source for Fast {
+        fn read(&self, _: u64, bytes: usize) -> Reading {
+            let read = move |lease: crate::source::buffer::Lease| std::future::ready(Ok(lease.freeze(0..bytes)));
+            match self.0.try_lease() {
+                Some(lease) => Reading::new(read(lease)),
+                None => Reading::with_lease(&self.0, read),
+            }
+        }
+
+        fn chunk_bytes(&self) -> usize {
+            CHUNK_BYTES
+        }
+
+        fn read_ahead(&self) -> usize {
+            2
+        }
+    }
+
+    /// Two bodies whose connections take their chunks in whatever order. One that held a buffer for later while it had none
+    /// for now made them wait for each other.
+    #[test]
+    fn bodies_that_share_two_buffers_never_wait_for_each_other() {
+        for seed in 0..200 {
+            let mut random = fastrand::Rng::with_seed(seed);
+            let source: Arc<dyn Source> = Arc::new(Fast(BufferPool::new(0)));
+            let (transfer, _cancel) = Transfer::new(Box::new(Nobody));
+            let bytes = 8 * CHUNK_BYTES as u64;
+            let body = |_| RangeBody::new(source.clone(), transfer.clone(), Stage::new(Step::Sending), 0, bytes).0;
+            let mut connections: Vec<(RangeBody, Option<Bytes>)> = (0..2).map(body).map(|body| (body, None)).collect();
+            let mut in_vain = 0;
+            while connections.iter().any(|(body, _)| !body.is_end_stream()) {
+                assert!(in_vain < 100, "seed {seed}: nobody goes on");
+                let (body, in_hand) = random.choice(&mut connections).unwrap();
+                let sent = in_hand.take().is_some();
+                let mut context = Context::from_waker(Waker::noop());
+                if !sent && let Poll::Ready(Some(frame)) = Pin::new(body).poll_frame(&mut context) {
+                    *in_hand = frame.unwrap().into_data().ok();
+                }
+                in_vain = if sent || in_hand.is_some() { 0 } else { in_vain + 1 };
+            }
+        }
     }
 }
