@@ -55,6 +55,34 @@ fn a_store_that_throttles_is_named() {
     says(&event, "throttling", "quota");
 }
 
+/// Half a second's worth is sent in not much less than half a second, and the rest of the machinery holds still meanwhile.
+#[test]
+fn our_own_limit_is_named_and_kept_and_nothing_takes_it_for_a_slow_network() {
+    let options = ["--part-size", "100KiB", "--parallel", "4", "--max-rate", "200KB/s", "--idle-timeout", "1s"];
+    let (event, events) = explained(600 * KIB, &[], &options);
+    says(&event, "rate", "--max-rate");
+    let least = 600.0 * 1024.0 / 200_000.0 - 0.1;
+    assert!(event["seconds"].as_f64().unwrap() >= least, "{event}");
+    for name in ["retrying", "hedged"] {
+        assert!(named(&events, name).is_empty(), "{events:?}");
+    }
+}
+
+#[test]
+fn a_limit_that_leaves_parts_less_than_what_hangs_is_refused() {
+    let scratch = tempfile::tempdir().unwrap();
+    let store = Served::start_null();
+    let (file, _) = random_file(scratch.path(), 500 * KIB, 1);
+    for (options, why) in [
+        (["--max-rate", "1000B/s", "--parallel", "1"], "a request needs 1024 bytes/s at least"),
+        (["--max-rate", "8191B/s", "--parallel", "8"], "so have 7 in flight"),
+    ] {
+        let output = put(&file, &store.endpoint, &options).output().unwrap();
+        assert_eq!(exit_code(&output), 2);
+        assert!(text(&output.stderr).contains(why), "{}", text(&output.stderr));
+    }
+}
+
 #[test]
 fn faults_are_named_where_they_cost_most() {
     let (event, _) = explained(

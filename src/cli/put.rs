@@ -23,7 +23,10 @@ const REDRAW_EVERY: Duration = Duration::from_millis(100);
 pub fn run(put: &Put, quiet: bool, verbose: u8) -> Result<(), Failure> {
     let request = request(put)?;
     let url = ObjectUrl { bucket: request.bucket.clone(), key: request.key.to_string() };
-    let connection = connect_with(&put.connect, &request.bucket, |settings| settings.explain = put.explain)?;
+    let connection = connect_with(&put.connect, &request.bucket, |settings| {
+        settings.explain = put.explain;
+        settings.max_rate = put.max_rate;
+    })?;
     let runtime = runtime()?;
     if put.dry_run {
         let plan = runtime.block_on(connection.client.plan(&request))?;

@@ -176,6 +176,7 @@ mod tests {
             endpoint_name: String::new(),
             threads: 2,
             explain: true,
+            max_rate: None,
         };
         let request = UploadRequest {
             parallel: Parallel::Parts(PARALLEL),

@@ -64,4 +64,6 @@ pub(crate) struct Engine {
     pub threads: usize,
     /// Whether transfers tell at their end where their time went.
     pub explain: bool,
+    /// Bytes per second that all transfers together may send.
+    pub max_rate: Option<u64>,
 }

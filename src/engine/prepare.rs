@@ -12,6 +12,7 @@ use crate::error::Error;
 use crate::model::event::Event;
 use crate::model::part::PartPlan;
 use crate::model::settings::{CheckpointAt, Parallel, PartSize, ReaderKind, UploadRequest};
+use crate::net::RATE_MIN;
 use crate::source::file::SourceFile;
 use crate::source::watched::Watched;
 use crate::source::{self, Chosen};
@@ -72,6 +73,14 @@ fn check(engine: &Engine, request: &UploadRequest) -> Result<(), Error> {
         && !Parallel::PARTS.contains(&parts)
     {
         return Err(Error::Settings(format!("{parts} parts in flight are outside 1 to 1024")));
+    }
+    if let (Parallel::Parts(parts), Some(rate)) = (request.parallel, engine.max_rate)
+        && u64::from(parts) * RATE_MIN > rate
+    {
+        let most = rate / RATE_MIN;
+        return Err(Error::Settings(format!(
+            "{parts} parts in flight at {rate} bytes/s: each needs {RATE_MIN} bytes/s at least, so have {most} in flight"
+        )));
     }
     engine.store.check(&request.options).map_err(|e| Error::Settings(e.to_string()))
 }

@@ -16,6 +16,8 @@ const EPOCH_MIN: Duration = Duration::from_millis(100);
 const EPOCH_MAX: Duration = Duration::from_secs(1);
 /// A path on which an answer takes longer is a long one: its connections are slow, and many are needed.
 const LONG_PATH: Duration = Duration::from_millis(20);
+/// Goodput of this share of our own limit is what the limit lets through.
+const OWN_LIMIT: f64 = 0.85;
 /// Parts in flight to begin with, on a short path and on a long one.
 const START: (u32, u32) = (8, 32);
 /// Never tuned beyond this. On the slowest path of `tuning/profiles` 256 connections carry 6 Gbit/s.
@@ -44,6 +46,8 @@ struct Tuning {
     /// Bytes that went to the network.
     sent: Arc<AtomicU64>,
     sent_before: u64,
+    /// Goodput at which our own limit is what is seen; `None` without one.
+    ceiling: Option<f64>,
     throttled: bool,
 }
 
@@ -63,9 +67,19 @@ impl Slots {
     ///
     /// - `max`: never more.
     /// - `sent`: counts the bytes that go to the network.
-    pub fn tuned(max: u32, sent: Arc<AtomicU64>) -> Arc<Self> {
-        let (window, latency, epoch_begun, sent_before, throttled) = (None, None, Instant::now(), 0, false);
-        Self::new(START.0.min(max), Some(Tuning { max, window, latency, epoch_begun, sent, sent_before, throttled }))
+    /// - `max_rate`: bytes per second that may, where that is limited.
+    pub fn tuned(max: u32, sent: Arc<AtomicU64>, max_rate: Option<u64>) -> Arc<Self> {
+        let tuning = Tuning {
+            max,
+            window: None,
+            latency: None,
+            epoch_begun: Instant::now(),
+            sent,
+            sent_before: 0,
+            ceiling: max_rate.map(|rate| rate as f64 * OWN_LIMIT),
+            throttled: false,
+        };
+        Self::new(START.0.min(max), Some(tuning))
     }
 
     fn new(limit: u32, tuning: Option<Tuning>) -> Arc<Self> {
@@ -122,8 +136,9 @@ impl Slots {
         let sent = tuning.sent.load(Relaxed);
         let goodput = (sent - tuning.sent_before) as f64 / took.as_secs_f64();
         (tuning.epoch_begun, tuning.sent_before) = (now, sent);
-        // What passed while nobody looked, such as between two transfers, says nothing of the line.
-        let full = took < 2 * tuning.epoch() && self.free.available_permits() == 0;
+        // What passed while nobody looked, such as between two transfers, says nothing of the line, nor does our own limit.
+        let own_limit = tuning.ceiling.is_some_and(|ceiling| goodput >= ceiling);
+        let full = took < 2 * tuning.epoch() && self.free.available_permits() == 0 && !own_limit;
         let throttled = std::mem::take(&mut tuning.throttled);
         let window = tuning.window.as_mut()?;
         window.epoch(Seen { goodput, full, throttled });
@@ -208,7 +223,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn places_grow_with_what_they_carry_and_shrink_as_parts_end() {
         let sent = Arc::<AtomicU64>::default();
-        let slots = Slots::tuned(64, sent.clone());
+        let slots = Slots::tuned(64, sent.clone(), None);
         let mut taken = take(&slots, 8).await;
         while slots.limit() < 64 {
             sent.fetch_add(1_000_000 * taken.len() as u64, Relaxed);
@@ -229,7 +244,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn an_idle_hour_between_two_transfers_is_not_judged() {
         let sent = Arc::<AtomicU64>::default();
-        let slots = Slots::tuned(64, sent.clone());
+        let slots = Slots::tuned(64, sent.clone(), None);
         let mut taken = take(&slots, 8).await;
         while slots.limit() < 32 {
             sent.fetch_add(1_000_000 * taken.len() as u64, Relaxed);
@@ -246,9 +261,23 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_long_path_begins_with_more() {
-        let slots = Slots::tuned(256, Arc::default());
+        let slots = Slots::tuned(256, Arc::default(), None);
         slots.answered(Duration::from_millis(120));
         let _slot = slots.take().await;
         assert_eq!(slots.limit(), START.1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_our_own_limit_lets_through_changes_nothing() {
+        let sent = Arc::<AtomicU64>::default();
+        let slots = Slots::tuned(64, sent.clone(), Some(10_000_000));
+        let _taken = take(&slots, 8).await;
+        for tenth in 0..200 {
+            // As much as is allowed, now a little more and now a little less.
+            sent.fetch_add(1_000_000 + [0, 100_000, 0, 140_000][tenth % 4] - 70_000, Relaxed);
+            assert!(slots.epoch().await.is_none());
+        }
+        sent.fetch_add(500_000, Relaxed);
+        assert!(slots.epoch().await.is_some(), "less than that is the line's doing");
     }
 }

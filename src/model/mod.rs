@@ -7,6 +7,7 @@ pub mod hedge;
 pub mod object;
 pub mod pace;
 pub mod part;
+pub mod rate;
 pub mod receipt;
 pub mod retry;
 pub mod settings;

@@ -69,6 +69,9 @@ pub struct ClientSettings {
     pub threads: usize,
     /// Bytes of pooled buffers that all transfers of a client share. Default 48 MiB.
     pub buffer_bytes: usize,
+    /// Bytes per second that all transfers of a client together send at most, headers included and TLS not; from 1,024 for
+    /// each part in flight. Default: no limit.
+    pub max_rate: Option<u64>,
     /// Whether transfers tell at their end where their time went ([`super::event::Event::Explained`]). The kernel then takes
     /// fewer bytes ahead of the network, which costs some CPU. Default: no.
     pub explain: bool,
@@ -90,6 +93,7 @@ impl ClientSettings {
             retry: RetryPolicy::default(),
             threads: std::thread::available_parallelism().map_or(1, |n| n.get().min(4)),
             buffer_bytes: 48 << 20,
+            max_rate: None,
             explain: false,
         }
     }

@@ -40,6 +40,8 @@ pub(super) struct Meter {
     now: AtomicU8,
     since: AtomicU64,
     rest: AtomicU8,
+    /// Nanoseconds for which this process itself held the exchange back.
+    held: AtomicU64,
     totals: Option<Arc<Totals>>,
 }
 
@@ -49,7 +51,7 @@ const ENDED: u8 = u8::MAX;
 impl Meter {
     pub fn new(rest: Cost, totals: Option<Arc<Totals>>) -> Self {
         let (now, rest) = (AtomicU8::new(rest as u8), AtomicU8::new(rest as u8));
-        Self { begun: Instant::now(), now, since: AtomicU64::new(0), rest, totals }
+        Self { begun: Instant::now(), now, since: AtomicU64::new(0), rest, held: AtomicU64::new(0), totals }
     }
 
     pub fn enter(&self, cost: Cost) {
@@ -72,6 +74,13 @@ impl Meter {
         self.switch(ENDED);
     }
 
+    /// How long this process itself has held the exchange back.
+    pub fn held(&self) -> Duration {
+        let since = self.since.load(Relaxed);
+        let now = if is_held(self.now.load(Relaxed)) { self.elapsed().saturating_sub(since) } else { 0 };
+        Duration::from_nanos(self.held.load(Relaxed) + now)
+    }
+
     fn switch(&self, to: u8) {
         let from = self.now.load(Relaxed);
         if from == to || from == ENDED {
@@ -83,11 +92,19 @@ impl Meter {
         if let Some(totals) = &self.totals {
             totals.0[usize::from(from)].fetch_add(took, Relaxed);
         }
+        if is_held(from) {
+            self.held.fetch_add(took, Relaxed);
+        }
     }
 
     fn elapsed(&self) -> u64 {
         self.begun.elapsed().as_nanos() as u64
     }
+}
+
+/// Waiting for a buffer, too, says nothing of network and store.
+fn is_held(cost: u8) -> bool {
+    [Cost::Rate, Cost::Buffer].iter().any(|held| *held as u8 == cost)
 }
 
 /// The exchange that a connection carries now, if any.

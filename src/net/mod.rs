@@ -9,6 +9,7 @@
 //! | `stage.rs` | where an exchange stands |
 //! | `meter.rs` | what it spends its time on |
 //! | `deadline.rs` | when it is given up |
+//! | `limit.rs` | what the client itself allows |
 //! | `exposure.rs` | whether others can read what is sent |
 
 use bytes::Bytes;
@@ -17,11 +18,13 @@ use http_body_util::BodyExt;
 use http_body_util::Full;
 use http_body_util::combinators::UnsyncBoxBody;
 
+pub use self::deadline::{DRAIN_RATE, RATE_MIN};
 use crate::model::retry::Fault;
 
 pub mod connect;
 mod deadline;
 pub mod exposure;
+pub mod limit;
 pub mod meter;
 pub mod pool;
 pub mod stage;

@@ -21,6 +21,7 @@ use tokio::task::AbortHandle;
 
 use super::connect::{Connected, Connector, Origin, transport};
 use super::deadline::Deadline;
+use super::limit::{Limiter, Slowed};
 use super::meter::Carried;
 use super::stage::{Stage, Staged};
 use super::watch::{Moved, Watched};
@@ -47,6 +48,7 @@ pub struct Pool {
     idle: Mutex<HashMap<Origin, Vec<Connection>>>,
     /// Bytes written to all connections.
     sent: Arc<AtomicU64>,
+    limiter: Option<Arc<Limiter>>,
 }
 
 struct Connection {
@@ -69,8 +71,9 @@ impl Drop for Connection {
 
 impl Pool {
     /// - `window`: longest time without progress in an exchange.
-    pub fn new(connector: Connector, window: Duration) -> Self {
-        Self { connector, window, idle: Mutex::default(), sent: Arc::default() }
+    /// - `limiter`: what all connections together may write.
+    pub fn new(connector: Connector, window: Duration, limiter: Option<Arc<Limiter>>) -> Self {
+        Self { connector, window, idle: Mutex::default(), sent: Arc::default(), limiter }
     }
 
     /// Counts the bytes that were written to all connections.
@@ -113,6 +116,7 @@ impl Pool {
         let carried = Carried::default();
         let Connected { stream, peer, proxied } = self.connector.connect(origin, uri, &carried).await?;
         let (stream, moved) = Watched::new(stream, self.sent.clone());
+        let stream = Slowed::new(stream, self.limiter.clone(), carried.clone());
         let (sender, driver) = http1::Builder::new()
             .max_buf_size(HYPER_BUFFER_BYTES)
             .handshake(TokioIo::new(stream))
@@ -187,10 +191,10 @@ impl Transport for Pool {
 
 /// Ends when the exchange has to, and says why.
 async fn overdue(window: Duration, body_bytes: u64, stage: &Stage, moved: Moved) -> String {
-    let mut deadline = Deadline::new(window, body_bytes, tokio::time::Instant::now(), moved.traffic());
+    let mut deadline = Deadline::new(window, body_bytes, stage.time(), moved.traffic());
     loop {
         tokio::time::sleep(window / LOOKS).await;
-        let (now, step) = (tokio::time::Instant::now(), stage.now().step);
+        let (now, step) = (stage.time(), stage.now().step);
         if let Some(why) = deadline.overdue(now, step, moved.traffic()) {
             return why;
         }
@@ -233,4 +237,22 @@ fn chain(error: &(dyn std::error::Error + 'static)) -> String {
         cause = inner.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::explain::Cost;
+
+    #[tokio::test(start_paused = true)]
+    async fn what_our_own_limit_holds_back_is_not_given_up() {
+        let second = Duration::from_secs(1);
+        let stage = Stage::new(Step::Sending);
+        let (_, moved) = Watched::new(tokio::io::empty(), Arc::default());
+        let mut given_up = Box::pin(overdue(second, 1 << 20, &stage, moved));
+        stage.enter(Cost::Rate);
+        assert!(tokio::time::timeout(3600 * second, &mut given_up).await.is_err());
+        stage.rest();
+        assert!(tokio::time::timeout(2 * second, &mut given_up).await.is_ok());
+    }
 }

@@ -72,6 +72,12 @@ impl Stage {
         self.0.meter.rest();
     }
 
+    /// What time it is on a clock that stands while this process itself holds the exchange back: by its own limits, or for
+    /// want of a buffer. By it, deadlines and expectations say something of network and store.
+    pub fn time(&self) -> Instant {
+        Instant::now() - self.0.meter.held()
+    }
+
     /// The exchange is over.
     pub fn end(&self) {
         self.0.meter.end();

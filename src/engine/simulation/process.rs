@@ -150,6 +150,7 @@ impl Machine {
             endpoint_name: self.store.endpoint().to_owned(),
             threads: 1,
             explain: false,
+            max_rate: None,
         }
     }
 }
