@@ -11,6 +11,7 @@ use tokio::task::JoinHandle;
 
 pub use crate::engine::Uploaded;
 pub use crate::engine::keyring::{Identity, Keyring};
+use crate::engine::memory::Memory;
 use crate::engine::{Endpoint, Engine, Slots, TUNED_MAX, plan, transfer, upload};
 use crate::error::Error;
 use crate::model::event::{Activity, Event, Observer, Progress};
@@ -83,6 +84,8 @@ impl Client {
         check_rate(settings.max_rate)?;
         let store = Store::new(&settings).map_err(|e| Error::Settings(e.to_string()))?;
         let https = store.endpoint().starts_with("https:");
+        let memory = Memory::new(settings.memory, https, settings.buffer_bytes);
+        let memory = memory.map_err(|e| Error::Settings(e.to_string()))?;
         let tls = if https { Some(tls::client_config(settings.ca_cert.as_deref())?) } else { None };
         let connector = Connector::new(tls, &settings.proxy, settings.connect_timeout, settings.idle_timeout);
         let connector = if settings.explain { connector.watchful() } else { connector };
@@ -94,7 +97,7 @@ impl Client {
             .build()
             .map_err(|cause| Error::System { what: "start threads", cause })?;
         let pool = Pool::new(connector, settings.idle_timeout, settings.max_rate.map(Limiter::new));
-        let slots = Slots::tuned(connections_max(settings.max_rate), pool.sent(), settings.max_rate);
+        let slots = Slots::tuned(connections_max(settings.max_rate, &memory), pool.sent(), settings.max_rate);
         let engine = Engine {
             transport: Arc::new(pool),
             endpoint_name: settings.endpoint_name.unwrap_or_else(|| store.endpoint().to_owned()),
@@ -102,7 +105,8 @@ impl Client {
             keyring,
             retry: settings.retry,
             endpoint: Endpoint::new(slots),
-            buffers: BufferPool::new(settings.buffer_bytes),
+            buffers: BufferPool::new(memory.buffer_bytes),
+            memory,
             threads,
             explain: settings.explain,
             max_rate: settings.max_rate,
@@ -180,12 +184,12 @@ impl Client {
     }
 }
 
-/// Most parts in flight that are tried unasked: half of the files that the process may open are left to others, and of a
-/// rate each gets what a connection is believed to carry at least.
-fn connections_max(max_rate: Option<u64>) -> u32 {
+/// Most parts in flight that are tried unasked: each has a buffer, half of the files that the process may open are left to
+/// others, and of a rate each gets what a connection is believed to carry at least.
+fn connections_max(max_rate: Option<u64>, memory: &Memory) -> u32 {
     let files = rustix::process::getrlimit(rustix::process::Resource::Nofile).current.unwrap_or(u64::MAX);
     let shares = max_rate.map_or(u64::MAX, |rate| (rate / DRAIN_RATE).max(1));
-    TUNED_MAX.min(u32::try_from(shares.min(files / 2)).unwrap_or(u32::MAX))
+    TUNED_MAX.min(memory.parts_with_buffers).min(u32::try_from(shares.min(files / 2)).unwrap_or(u32::MAX))
 }
 
 /// A request that moves less is taken for one that hangs, by the store too.

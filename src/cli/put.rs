@@ -25,6 +25,7 @@ pub fn run(put: &Put, quiet: bool, verbose: u8) -> Result<(), Failure> {
     let url = ObjectUrl { bucket: request.bucket.clone(), key: request.key.to_string() };
     let connection = connect_with(&put.connect, &request.bucket, |settings| {
         settings.explain = put.explain;
+        settings.memory = put.memory;
         settings.max_rate = put.max_rate;
     })?;
     let runtime = runtime()?;

@@ -13,15 +13,21 @@ pub fn part_size(text: &str) -> Result<haul::model::settings::PartSize, String> 
     if text.eq_ignore_ascii_case("auto") {
         return Ok(PartSize::Auto);
     }
-    let bytes = parse_size::Config::new()
-        .with_binary()
-        .parse_size(text)
-        .map_err(|_| "not a size: write auto, 8MiB, 100KB or plain bytes".to_owned())?;
+    let bytes = size(text).map_err(|_| "not a size: write auto, 8MiB, 100KB or plain bytes".to_owned())?;
     if PART_BYTES.contains(&bytes) {
         Ok(PartSize::Bytes(bytes))
     } else {
         Err(format!("{bytes} bytes: the store takes parts of 100 KiB (102400 bytes) to 5 GiB (5368709120 bytes)"))
     }
+}
+
+/// A length in bytes, written as that of a part.
+///
+/// # Errors
+/// A text for clap when this is none.
+pub fn size(text: &str) -> Result<u64, String> {
+    let parsed = parse_size::Config::new().with_binary().parse_size(text);
+    parsed.map_err(|_| "not a size: write 64MiB, 64MB or plain bytes".to_owned())
 }
 
 /// `auto`, or a number of parts.

@@ -67,6 +67,7 @@ mod tests {
 
     use super::*;
     use crate::engine::attempt::Upload;
+    use crate::engine::memory::Memory;
     use crate::engine::slots::Slots;
     use crate::engine::transfer::Transfer;
     use crate::engine::worker::{Missing, send_missing};
@@ -177,6 +178,7 @@ mod tests {
             threads: 2,
             explain: true,
             max_rate: None,
+            memory: Memory::new(None, false, 0).unwrap(),
         };
         let request = UploadRequest {
             parallel: Parallel::Parts(PARALLEL),

@@ -56,7 +56,8 @@ pub(super) fn prepare(engine: &Engine, request: &UploadRequest) -> Result<Prepar
     };
     let single = file.bytes() < single_below && file.bytes() <= limits.put_bytes_max;
     let plan = if single { None } else { Some(PartPlan::new(file.bytes(), wanted_bytes, limits)?) };
-    let Chosen { source, kind, reason } = source::choose(request.reader, &file, &engine.buffers)?;
+    let Chosen { source, kind, reason } =
+        source::choose(request.reader, &file, &engine.buffers, engine.memory.mapped_bytes)?;
     let chosen = Chosen { source: Arc::new(Watched::new(source, file.clone())), kind, reason };
     Ok(Prepared {
         chosen,
@@ -73,6 +74,9 @@ fn check(engine: &Engine, request: &UploadRequest) -> Result<(), Error> {
         && !Parallel::PARTS.contains(&parts)
     {
         return Err(Error::Settings(format!("{parts} parts in flight are outside 1 to 1024")));
+    }
+    if let Parallel::Parts(parts) = request.parallel {
+        engine.memory.check(parts).map_err(|e| Error::Settings(e.to_string()))?;
     }
     if let (Parallel::Parts(parts), Some(rate)) = (request.parallel, engine.max_rate)
         && u64::from(parts) * RATE_MIN > rate
@@ -102,6 +106,7 @@ impl Prepared {
             reader_reason: self.chosen.reason.clone(),
             checkpoint: self.checkpoint.clone(),
             buffer_bytes: self.buffer_bytes(engine, request.parallel),
+            memory_bytes: engine.memory.limit,
         }
     }
 

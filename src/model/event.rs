@@ -33,6 +33,9 @@ pub enum Event {
         checkpoint: Option<PathBuf>,
         /// Upper bound of the pooled buffers of this transfer, in bytes.
         buffer_bytes: u64,
+        /// What the client may hold in buffers and connections, in bytes: as asked for, or a share of what the control group of
+        /// the process allows; `None` without a limit.
+        memory_bytes: Option<u64>,
     },
     /// A checkpoint was found and is good: this much is already in the store.
     Resumed { upload_id: UploadId, parts: u32, bytes: u64 },

@@ -32,7 +32,7 @@ const SHARES_MAX: usize = 3;
 /// Silence after which a peer is asked whether it is still there.
 const KEEPALIVE: Duration = Duration::from_secs(30);
 /// How much plaintext rustls may take in one go. Its default of 64 KiB costs a write per four records.
-const TLS_BUFFER_BYTES: usize = 512 << 10;
+pub(crate) const TLS_BUFFER_BYTES: usize = 512 << 10;
 /// What the kernel takes ahead where waiting for the network is to show. 256 KiB cost a tenth of the CPU on loopback.
 const UNSENT_BYTES_MAX: u32 = 256 << 10;
 

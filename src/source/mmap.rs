@@ -22,7 +22,7 @@ use super::{Reading, Source, SourceError};
 const PAGE: usize = 4096;
 /// Length of a window. Larger ones save system calls, smaller ones resident memory.
 const WINDOW_BYTES: usize = 8 << 20;
-/// Windows that stay mapped for the chunks to come.
+/// Windows that stay mapped for the chunks to come, at most.
 const WINDOWS_KEPT: usize = 32;
 /// Costs no memory, so larger than a buffer: 1 MiB took 0.336 client CPU-s/GiB where 512 KiB took 0.345.
 const CHUNK_BYTES: usize = 1 << 20;
@@ -33,6 +33,7 @@ const _: () = assert!(WINDOW_BYTES.is_multiple_of(CHUNK_BYTES));
 
 pub struct MmapSource {
     file: Arc<SourceFile>,
+    windows_kept: usize,
     /// The windows used last, latest at the back.
     kept: Mutex<VecDeque<Arc<Window>>>,
     /// A page was missing under some window that is gone by now. Windows share it, and nothing else: one that held the
@@ -41,11 +42,14 @@ pub struct MmapSource {
 }
 
 impl MmapSource {
+    /// - `mapped_bytes`: so much may stay mapped beside the windows that are in use; one window at least, 256 MiB at most.
+    ///
     /// # Errors
     /// If the handler cannot be installed or the file cannot be mapped at all.
-    pub fn new(file: Arc<SourceFile>) -> io::Result<Self> {
+    pub fn new(file: Arc<SourceFile>, mapped_bytes: u64) -> io::Result<Self> {
         install_handler()?;
-        let source = Self { file, kept: Mutex::default(), torn: Arc::default() };
+        let windows_kept = (mapped_bytes / WINDOW_BYTES as u64).clamp(1, WINDOWS_KEPT as u64) as usize;
+        let source = Self { file, windows_kept, kept: Mutex::default(), torn: Arc::default() };
         if source.file.bytes() > 0 {
             source.window(0)?;
         }
@@ -64,7 +68,7 @@ impl MmapSource {
         let bytes = (WINDOW_BYTES as u64).min(self.file.bytes().saturating_sub(start)) as usize;
         let window = Arc::new(Window::map(&self.file, start, bytes, self.torn.clone())?);
         kept.push_back(window.clone());
-        let gone = if kept.len() > WINDOWS_KEPT { kept.pop_front() } else { None };
+        let gone = if kept.len() > self.windows_kept { kept.pop_front() } else { None };
         // Unmapping takes its time; nobody needs to wait for it.
         drop(kept);
         drop(gone);
@@ -334,7 +338,7 @@ mod tests {
         let path = scratch.path().join("f");
         std::fs::write(&path, vec![7; 4 * CHUNK_BYTES]).unwrap();
         let file = Arc::new(SourceFile::open(&path).unwrap());
-        let source = MmapSource::new(file).unwrap();
+        let source = MmapSource::new(file, u64::MAX).unwrap();
         let chunk = source.read(0, CHUNK_BYTES).await.unwrap();
         source.check().unwrap();
         std::fs::File::options().write(true).open(&path).unwrap().set_len(10).unwrap();
@@ -351,7 +355,7 @@ mod tests {
         let path = scratch.path().join("mapped-and-gone");
         std::fs::write(&path, vec![7; 2 * CHUNK_BYTES]).unwrap();
         let is_mapped = || std::fs::read_to_string("/proc/self/maps").unwrap().contains("mapped-and-gone");
-        let source = MmapSource::new(Arc::new(SourceFile::open(&path).unwrap())).unwrap();
+        let source = MmapSource::new(Arc::new(SourceFile::open(&path).unwrap()), u64::MAX).unwrap();
         let chunk = source.read(0, CHUNK_BYTES).await.unwrap();
         drop(source);
         assert!(is_mapped(), "a chunk is still out");
@@ -365,7 +369,7 @@ mod tests {
         let path = scratch.path().join("f");
         let bytes = WINDOW_BYTES * (WINDOWS_KEPT + 2);
         std::fs::File::create(&path).unwrap().set_len(bytes as u64).unwrap();
-        let source = MmapSource::new(Arc::new(SourceFile::open(&path).unwrap())).unwrap();
+        let source = MmapSource::new(Arc::new(SourceFile::open(&path).unwrap()), u64::MAX).unwrap();
         let chunk = source.read(0, CHUNK_BYTES).await.unwrap();
         let cut = std::fs::File::options().write(true).open(&path).unwrap();
         cut.set_len(10).unwrap();
@@ -376,5 +380,23 @@ mod tests {
             source.read((i * WINDOW_BYTES) as u64, CHUNK_BYTES).await.unwrap();
         }
         assert!(source.check().is_err());
+    }
+
+    #[tokio::test]
+    async fn no_more_stays_mapped_than_may() {
+        let scratch = tempfile::tempdir().unwrap();
+        let path = scratch.path().join("mapped-in-part");
+        std::fs::File::create(&path).unwrap().set_len(8 * WINDOW_BYTES as u64).unwrap();
+        let windows = || std::fs::read_to_string("/proc/self/maps").unwrap().matches("mapped-in-part").count();
+        for (mapped_bytes, expected) in [(0, 1), (3 * WINDOW_BYTES as u64, 3), (u64::MAX, 8)] {
+            let source = MmapSource::new(Arc::new(SourceFile::open(&path).unwrap()), mapped_bytes).unwrap();
+            for i in 0..8 {
+                source.read((i * WINDOW_BYTES) as u64, CHUNK_BYTES).await.unwrap();
+            }
+            let kept = source.kept.lock().unwrap().len();
+            assert_eq!(kept, expected);
+            // Neighbours in the file may be neighbours in memory, which the kernel shows as one.
+            assert!((1..=expected).contains(&windows()), "{} of {expected}", windows());
+        }
     }
 }

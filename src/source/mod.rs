@@ -139,14 +139,23 @@ const RESIDENT_SHARE: f64 = 0.9;
 /// against pread, 12 rounds in turn); any other is read through io_uring, which leaves the page cache as it is. Blocks on
 /// the disk.
 ///
+/// - `mapped_bytes`: so much of the file may stay mapped, for the chunks to come.
+///
 /// # Errors
 /// [`SourceError::Reader`] if the wanted reader is not to be had here. Without a wish there always is one.
-pub fn choose(wanted: Option<ReaderKind>, file: &Arc<SourceFile>, pool: &BufferPool) -> Result<Chosen, SourceError> {
+pub fn choose(
+    wanted: Option<ReaderKind>,
+    file: &Arc<SourceFile>,
+    pool: &BufferPool,
+    mapped_bytes: u64,
+) -> Result<Chosen, SourceError> {
     let refused = |kind, cause| SourceError::Reader { path: file.path().display().to_string(), reader: kind, cause };
     if let Some(kind) = wanted {
         let source: Arc<dyn Source> = match kind {
             ReaderKind::Pread => Arc::new(pread::PreadSource::new(file.clone(), pool.clone())),
-            ReaderKind::Mmap => Arc::new(mmap::MmapSource::new(file.clone()).map_err(|e| refused(kind, e))?),
+            ReaderKind::Mmap => {
+                Arc::new(mmap::MmapSource::new(file.clone(), mapped_bytes).map_err(|e| refused(kind, e))?)
+            }
             ReaderKind::Uring => {
                 Arc::new(uring::UringSource::new(file.clone(), pool.clone()).map_err(|e| refused(kind, e))?)
             }
@@ -157,7 +166,7 @@ pub fn choose(wanted: Option<ReaderKind>, file: &Arc<SourceFile>, pool: &BufferP
     let percent = (resident * 100.0) as u32;
     if resident >= RESIDENT_SHARE {
         let reason = format!("{percent} % of the file is in the page cache");
-        return Ok(match mmap::MmapSource::new(file.clone()) {
+        return Ok(match mmap::MmapSource::new(file.clone(), mapped_bytes) {
             Ok(source) => Chosen { source: Arc::new(source), kind: ReaderKind::Mmap, reason },
             Err(cause) => {
                 let source = Arc::new(pread::PreadSource::new(file.clone(), pool.clone()));

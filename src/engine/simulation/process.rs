@@ -14,6 +14,7 @@ use super::transport::SimTransport;
 use super::world::{LOG, Shared, World};
 use crate::checkpoint::Journal;
 use crate::checkpoint::journal::Writer;
+use crate::engine::memory;
 use crate::engine::prepare::Prepared;
 use crate::engine::slots::Slots;
 use crate::engine::transfer::Transfer;
@@ -151,6 +152,7 @@ impl Machine {
             threads: 1,
             explain: false,
             max_rate: None,
+            memory: memory::Memory::new(None, false, 0).expect("a part has room"),
         }
     }
 }
