@@ -96,8 +96,9 @@ impl Client {
             .enable_all()
             .build()
             .map_err(|cause| Error::System { what: "start threads", cause })?;
-        let pool = Pool::new(connector, settings.idle_timeout, settings.max_rate.map(Limiter::new));
-        let slots = Slots::tuned(connections_max(settings.max_rate, &memory), pool.sent(), settings.max_rate);
+        let limiter = Limiter::new(settings.max_rate, settings.max_cpu);
+        let pool = Pool::new(connector, settings.idle_timeout, limiter.clone());
+        let slots = Slots::tuned(connections_max(settings.max_rate, &memory), pool.sent(), limiter);
         let engine = Engine {
             transport: Arc::new(pool),
             endpoint_name: settings.endpoint_name.unwrap_or_else(|| store.endpoint().to_owned()),

@@ -69,6 +69,15 @@ fn our_own_limit_is_named_and_kept_and_nothing_takes_it_for_a_slow_network() {
 }
 
 #[test]
+fn our_own_share_of_the_processor_is_named_and_kept() {
+    let (event, _) = explained(48 * MIB, &[], &["--part-size", "1MiB", "--parallel", "2", "--max-cpu", "10"]);
+    says(&event, "cpu_share", "--max-cpu");
+    let (cpu, seconds) = (event["cpu_seconds"].as_f64().unwrap(), event["seconds"].as_f64().unwrap());
+    // What may be kept for later, and two chunks.
+    assert!(cpu <= seconds * 0.1 + 0.1, "{event}");
+}
+
+#[test]
 fn a_limit_that_leaves_parts_less_than_what_hangs_is_refused() {
     let scratch = tempfile::tempdir().unwrap();
     let store = Served::start_null();

@@ -300,6 +300,9 @@ pub struct Put {
     /// Send at most so much in a second, all parts together: 10MB/s, 512KiB/s, 1Gbit/s; from 1KiB/s for each part in flight
     #[arg(long, value_name = "SIZE/s", value_parser = values::rate)]
     pub max_rate: Option<u64>,
+    /// Take at most so much of the processor while sending, in percent of one core: 50 is half of one, 200 two
+    #[arg(long, value_name = "PERCENT", value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub max_cpu: Option<u32>,
     /// At the end, say where the time went, what limits the speed and what would change that
     #[arg(long)]
     pub explain: bool,

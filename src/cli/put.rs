@@ -27,6 +27,7 @@ pub fn run(put: &Put, quiet: bool, verbose: u8) -> Result<(), Failure> {
         settings.explain = put.explain;
         settings.memory = put.memory;
         settings.max_rate = put.max_rate;
+        settings.max_cpu = put.max_cpu;
     })?;
     let runtime = runtime()?;
     if put.dry_run {

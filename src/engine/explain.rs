@@ -3,7 +3,6 @@
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-use rustix::time::{ClockId, clock_gettime};
 use tokio::time::Instant;
 
 use super::Engine;
@@ -11,6 +10,7 @@ use super::transfer::Transfer;
 use crate::model::event::Event;
 use crate::model::explain::Figures;
 use crate::model::settings::{Parallel, UploadRequest};
+use crate::net::limit::cpu_time;
 
 /// Runs from the beginning of an upload.
 pub(super) struct Stopwatch {
@@ -47,11 +47,6 @@ impl Stopwatch {
             sentence: figures.sentence(),
         }
     }
-}
-
-/// Processor time that this process has had.
-fn cpu_time() -> Duration {
-    clock_gettime(ClockId::ProcessCPUTime).try_into().unwrap_or_default()
 }
 
 #[cfg(test)]

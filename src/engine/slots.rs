@@ -10,14 +10,13 @@ use tokio::time::Instant;
 
 use crate::model::event::Event;
 use crate::model::window::{Seen, Window};
+use crate::net::limit::Limiter;
 
 /// An epoch takes two round trips or so, within these bounds: what was changed must have had time to show.
 const EPOCH_MIN: Duration = Duration::from_millis(100);
 const EPOCH_MAX: Duration = Duration::from_secs(1);
 /// A path on which an answer takes longer is a long one: its connections are slow, and many are needed.
 const LONG_PATH: Duration = Duration::from_millis(20);
-/// Goodput of this share of our own limit is what the limit lets through.
-const OWN_LIMIT: f64 = 0.85;
 /// Parts in flight to begin with, on a short path and on a long one.
 const START: (u32, u32) = (8, 32);
 /// Never tuned beyond this. On the slowest path of `tuning/profiles` 256 connections carry 6 Gbit/s.
@@ -46,8 +45,7 @@ struct Tuning {
     /// Bytes that went to the network.
     sent: Arc<AtomicU64>,
     sent_before: u64,
-    /// Goodput at which our own limit is what is seen; `None` without one.
-    ceiling: Option<f64>,
+    limiter: Option<Arc<Limiter>>,
     throttled: bool,
 }
 
@@ -67,8 +65,8 @@ impl Slots {
     ///
     /// - `max`: never more.
     /// - `sent`: counts the bytes that go to the network.
-    /// - `max_rate`: bytes per second that may, where that is limited.
-    pub fn tuned(max: u32, sent: Arc<AtomicU64>, max_rate: Option<u64>) -> Arc<Self> {
+    /// - `limiter`: what holds them up there.
+    pub fn tuned(max: u32, sent: Arc<AtomicU64>, limiter: Option<Arc<Limiter>>) -> Arc<Self> {
         let tuning = Tuning {
             max,
             window: None,
@@ -76,7 +74,7 @@ impl Slots {
             epoch_begun: Instant::now(),
             sent,
             sent_before: 0,
-            ceiling: max_rate.map(|rate| rate as f64 * OWN_LIMIT),
+            limiter,
             throttled: false,
         };
         Self::new(START.0.min(max), Some(tuning))
@@ -137,7 +135,7 @@ impl Slots {
         let goodput = (sent - tuning.sent_before) as f64 / took.as_secs_f64();
         (tuning.epoch_begun, tuning.sent_before) = (now, sent);
         // What passed while nobody looked, such as between two transfers, says nothing of the line, nor does our own limit.
-        let own_limit = tuning.ceiling.is_some_and(|ceiling| goodput >= ceiling);
+        let own_limit = tuning.limiter.as_ref().is_some_and(|limiter| limiter.explains(goodput));
         let full = took < 2 * tuning.epoch() && self.free.available_permits() == 0 && !own_limit;
         let throttled = std::mem::take(&mut tuning.throttled);
         let window = tuning.window.as_mut()?;
@@ -270,7 +268,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn what_our_own_limit_lets_through_changes_nothing() {
         let sent = Arc::<AtomicU64>::default();
-        let slots = Slots::tuned(64, sent.clone(), Some(10_000_000));
+        let slots = Slots::tuned(64, sent.clone(), Limiter::new(Some(10_000_000), None));
         let _taken = take(&slots, 8).await;
         for tenth in 0..200 {
             // As much as is allowed, now a little more and now a little less.

@@ -31,13 +31,15 @@ pub enum Cost {
     Store,
     /// What the client's own limit of bytes per second lets pass.
     Rate,
+    /// What the client's own share of the processor lets pass.
+    CpuShare,
     /// A thread to go on, and what it does beside the above.
     Other,
 }
 
 impl Cost {
     /// In the order in which they are shown.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Disk,
         Self::Buffer,
         Self::Checksum,
@@ -46,6 +48,7 @@ impl Cost {
         Self::Store,
         Self::Throttled,
         Self::Rate,
+        Self::CpuShare,
         Self::Connection,
         Self::Retry,
         Self::Other,
@@ -64,6 +67,7 @@ impl Cost {
             Self::Socket => "socket",
             Self::Store => "store",
             Self::Rate => "rate",
+            Self::CpuShare => "cpu_share",
             Self::Other => "other",
         }
     }
@@ -138,6 +142,8 @@ pub enum Limit {
     Tls,
     /// The client's own limit of bytes per second.
     Rate,
+    /// The client's own share of the processor.
+    CpuShare,
     Cpu,
     /// Setting up connections.
     Connecting,
@@ -181,6 +187,7 @@ impl Figures {
             (Limit::Store, Cost::Store),
             (Limit::Throttling, Cost::Throttled),
             (Limit::Rate, Cost::Rate),
+            (Limit::CpuShare, Cost::CpuShare),
             (Limit::Connecting, Cost::Connection),
             (Limit::Failures, Cost::Retry),
         ];
@@ -196,6 +203,7 @@ impl Figures {
         match () {
             () if most_of_rest(Cost::Disk) => Limit::Disk,
             () if most_of_rest(Cost::Rate) => Limit::Rate,
+            () if most_of_rest(Cost::CpuShare) => Limit::CpuShare,
             () => Limit::Buffers,
         }
     }
@@ -243,6 +251,10 @@ impl Figures {
             Limit::Rate => format!(
                 "Your own --max-rate is the limit, it holds parts back {}: a higher one would move it.",
                 percent(Cost::Rate)
+            ),
+            Limit::CpuShare => format!(
+                "Your own --max-cpu is the limit, it holds parts back {}: a higher one would move it.",
+                percent(Cost::CpuShare)
             ),
             Limit::Cpu => format!(
                 "The processor is the limit, {:.1} of {} cores are busy: {}.",
@@ -330,6 +342,7 @@ mod tests {
             (Cost::Throttled, Limit::Throttling, "quota"),
             (Cost::Tls, Limit::Tls, "cores"),
             (Cost::Rate, Limit::Rate, "--max-rate"),
+            (Cost::CpuShare, Limit::CpuShare, "--max-cpu"),
             (Cost::Connection, Limit::Connecting, "--part-size"),
             (Cost::Retry, Limit::Failures, "-v"),
         ] {
@@ -382,6 +395,7 @@ mod tests {
         let behind = |cost| figures(&[(Cost::Buffer, 60), (cost, 21), (Cost::Store, 19)]).limit();
         assert_eq!(behind(Cost::Disk), Limit::Disk);
         assert_eq!(behind(Cost::Rate), Limit::Rate);
+        assert_eq!(behind(Cost::CpuShare), Limit::CpuShare);
         assert_eq!(behind(Cost::Socket), Limit::Buffers);
         let less = figures(&[(Cost::Buffer, 60), (Cost::Disk, 19), (Cost::Store, 21)]);
         assert_eq!(less.limit(), Limit::Buffers);

@@ -1,5 +1,6 @@
 //! Values and rules: no I/O, no async, no clock. Everything else in haul speaks in these terms.
 
+pub mod cpu_share;
 pub mod crc64;
 pub mod event;
 pub mod explain;

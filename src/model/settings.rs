@@ -76,6 +76,9 @@ pub struct ClientSettings {
     /// Bytes per second that all transfers of a client together send at most, headers included and TLS not; from 1,024 for
     /// each part in flight. Default: no limit.
     pub max_rate: Option<u64>,
+    /// Processor time that the whole process takes at most while it sends, in percent of one core: 100 is a whole one. Kept
+    /// over about a second, by sending later. Default: no limit.
+    pub max_cpu: Option<u32>,
     /// Whether transfers tell at their end where their time went ([`super::event::Event::Explained`]). The kernel then takes
     /// fewer bytes ahead of the network, which costs some CPU. Default: no.
     pub explain: bool,
@@ -99,6 +102,7 @@ impl ClientSettings {
             buffer_bytes: 48 << 20,
             memory: None,
             max_rate: None,
+            max_cpu: None,
             explain: false,
         }
     }

@@ -1,37 +1,80 @@
-//! What a client itself allows: so many bytes a second over all its connections, held up where they go to the network.
+//! What a client itself allows: so many bytes a second over all its connections, and so much of the processor. Both are
+//! held up where bytes go to the network: as long as those there wait, nothing more is read, summed or encrypted.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use rustix::time::{ClockId, clock_gettime};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep};
 
 use super::meter::Carried;
+use crate::model::cpu_share::CpuShare;
 use crate::model::explain::Cost;
 use crate::model::rate::Rate;
+
+/// Goodput of this share of the rate is all that it lets through, give or take.
+const FULL: f64 = 0.85;
 
 /// Shared by all connections of a client.
 pub struct Limiter {
     origin: Instant,
-    rate: Mutex<Rate>,
+    rate: Option<Mutex<Rate>>,
+    /// Goodput from which the rate is what is seen.
+    full_rate: f64,
+    cpu: Option<Mutex<CpuShare>>,
+    /// Somebody had to wait for the processor's sake.
+    paused: AtomicBool,
 }
 
 impl Limiter {
-    /// - `bytes_per_second`: of all that is written, TLS not counted.
-    pub fn new(bytes_per_second: u64) -> Arc<Self> {
-        Arc::new(Self { origin: Instant::now(), rate: Mutex::new(Rate::new(bytes_per_second)) })
+    /// `None` if nothing is limited.
+    ///
+    /// - `max_rate`: bytes per second of all that is written, TLS not counted.
+    /// - `max_cpu`: processor time of the process, in percent of one core.
+    pub fn new(max_rate: Option<u64>, max_cpu: Option<u32>) -> Option<Arc<Self>> {
+        let rate = max_rate.map(|bytes_per_second| Mutex::new(Rate::new(bytes_per_second)));
+        let cpu = max_cpu.map(|percent| Mutex::new(CpuShare::new(percent, Duration::ZERO, cpu_time())));
+        let full_rate = max_rate.map_or(f64::INFINITY, |rate| rate as f64 * FULL);
+        let limiter = Self { origin: Instant::now(), rate, full_rate, cpu, paused: AtomicBool::new(false) };
+        (limiter.rate.is_some() || limiter.cpu.is_some()).then(|| Arc::new(limiter))
     }
 
+    /// Whether a goodput of so many bytes per second, since it was asked last, says more of these limits than of the line.
+    pub fn explains(&self, goodput: f64) -> bool {
+        self.paused.swap(false, Relaxed) || goodput >= self.full_rate
+    }
+
+    /// How many of the `wanted` bytes may be written, and after how long.
     fn take(&self, wanted: usize) -> (usize, Duration) {
-        self.rate().take(wanted, self.origin.elapsed())
+        self.rate.as_ref().map_or((wanted, Duration::ZERO), |rate| lock(rate).take(wanted, self.origin.elapsed()))
     }
 
-    fn rate(&self) -> MutexGuard<'_, Rate> {
-        self.rate.lock().unwrap_or_else(|e| e.into_inner())
+    /// Bytes that were taken and not written.
+    fn give_back(&self, bytes: usize) {
+        self.rate.iter().for_each(|rate| lock(rate).give_back(bytes));
     }
+
+    /// How long the processor is not to be used.
+    fn pause(&self) -> Duration {
+        let Some(cpu) = &self.cpu else { return Duration::ZERO };
+        let pause = lock(cpu).wait(self.origin.elapsed(), cpu_time());
+        self.paused.fetch_or(!pause.is_zero(), Relaxed);
+        pause
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(|e| e.into_inner())
+}
+
+/// Processor time that this process has had.
+pub fn cpu_time() -> Duration {
+    clock_gettime(ClockId::ProcessCPUTime).try_into().unwrap_or_default()
 }
 
 /// `S`, written to as the limiter allows.
@@ -52,26 +95,38 @@ impl<S> Slowed<S> {
 }
 
 impl<S: AsyncWrite + Unpin> Slowed<S> {
+    fn hold(&mut self, cost: Cost, wait: Duration) {
+        if !wait.is_zero() {
+            self.carried.enter(Some(cost));
+            self.due = Some(Box::pin(sleep(wait)));
+        }
+    }
+
     /// Writes the beginning of `buf`, when its time has come. What the stream does not take goes back to the limiter, so
     /// that a connection never saves up.
     fn poll_write_some(&mut self, limiter: &Limiter, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         if self.taken == 0 && !buf.is_empty() {
             let (taken, wait) = limiter.take(buf.len());
             self.taken = taken;
-            self.due = (!wait.is_zero()).then(|| Box::pin(sleep(wait)));
-            if self.due.is_some() {
-                self.carried.enter(Some(Cost::Rate));
-            }
+            self.hold(Cost::Rate, wait);
         }
-        if let Some(due) = &mut self.due {
-            ready!(due.as_mut().poll(cx));
-            self.due = None;
-            self.carried.enter(None);
+        loop {
+            if let Some(due) = &mut self.due {
+                ready!(due.as_mut().poll(cx));
+                self.due = None;
+                self.carried.enter(None);
+            }
+            // Others that waited for the same may have used it up.
+            let pause = limiter.pause();
+            if pause.is_zero() {
+                break;
+            }
+            self.hold(Cost::CpuShare, pause);
         }
         let taken = std::mem::take(&mut self.taken);
         let result = Pin::new(&mut self.stream).poll_write(cx, &buf[..taken.min(buf.len())]);
         let written = if let Poll::Ready(Ok(written)) = result { written } else { 0 };
-        limiter.rate().give_back(taken.saturating_sub(written));
+        limiter.give_back(taken.saturating_sub(written));
         result
     }
 }
@@ -80,7 +135,7 @@ impl<S: AsyncWrite + Unpin> Slowed<S> {
 impl<S> Drop for Slowed<S> {
     fn drop(&mut self) {
         if let Some(limiter) = &self.limiter {
-            limiter.rate().give_back(self.taken);
+            limiter.give_back(self.taken);
         }
     }
 }
@@ -155,12 +210,12 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn ten_connections_together_keep_to_the_rate_for_a_minute_and_never_burst() {
-        let (limiter, log) = (Limiter::new(RATE), Log::default());
+        let (limiter, log) = (Limiter::new(Some(RATE), None), Log::default());
         sleep(Duration::from_secs(10)).await;
         let begun = Instant::now();
         let minute = Duration::from_secs(60);
         for i in 0..10 {
-            let mut stream = Slowed::new(log.clone(), Some(limiter.clone()), Carried::default());
+            let mut stream = Slowed::new(log.clone(), limiter.clone(), Carried::default());
             tokio::spawn(async move {
                 let chunk = vec![0; 100_000 * (i + 1)];
                 let writing = async { while stream.write_all(&chunk).await.is_ok() {} };
@@ -182,15 +237,24 @@ mod tests {
         }
     }
 
+    #[test]
+    fn only_what_was_held_back_is_explained() {
+        let limiter = Limiter::new(Some(RATE), Some(1)).unwrap();
+        assert!(!limiter.explains(RATE as f64 * 0.8) && limiter.explains(RATE as f64 * 0.9));
+        // A hundredth of a core is soon used up.
+        while limiter.pause().is_zero() {}
+        assert!(limiter.explains(1.0) && !limiter.explains(1.0), "told once");
+    }
+
     #[tokio::test(start_paused = true)]
     async fn a_connection_that_ends_takes_nothing_with_it() {
-        let (limiter, log) = (Limiter::new(RATE), Log::default());
+        let (limiter, log) = (Limiter::new(Some(RATE), None), Log::default());
         for _ in 0..1000 {
-            let mut stream = Slowed::new(log.clone(), Some(limiter.clone()), Carried::default());
+            let mut stream = Slowed::new(log.clone(), limiter.clone(), Carried::default());
             let chunk = [0; 20_000];
             let _ = futures_util::poll!(std::pin::pin!(stream.write_all(&chunk)));
         }
-        let (_, wait) = limiter.take(1);
+        let (_, wait) = limiter.unwrap().take(1);
         assert!(wait <= Duration::from_millis(30), "{wait:?}");
     }
 }

@@ -104,7 +104,7 @@ impl Meter {
 
 /// Waiting for a buffer, too, says nothing of network and store.
 fn is_held(cost: u8) -> bool {
-    [Cost::Rate, Cost::Buffer].iter().any(|held| *held as u8 == cost)
+    [Cost::Rate, Cost::CpuShare, Cost::Buffer].iter().any(|held| *held as u8 == cost)
 }
 
 /// The exchange that a connection carries now, if any.
