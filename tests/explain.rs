@@ -49,7 +49,7 @@ fn one_slow_connection_is_named_and_more_of_them_might_carry_more() {
 fn a_store_that_throttles_is_named() {
     let (event, _) = explained(
         20 * 100 * KIB,
-        &["--fault", "UploadPart:#1-6:error,code=UploadTrafficRateLimitExceeded,delay-ms=500"],
+        &["--fault", "UploadPart:#1-3:error,code=UploadTrafficRateLimitExceeded,delay-ms=500"],
         &["--part-size", "100KiB", "--parallel", "4"],
     );
     says(&event, "throttling", "quota");
@@ -69,12 +69,25 @@ fn our_own_limit_is_named_and_kept_and_nothing_takes_it_for_a_slow_network() {
 }
 
 #[test]
+fn a_rate_is_shared_by_as_many_parts_as_it_is_enough_for() {
+    let (_, events) = explained(200 * KIB, &[], &["--part-size", "100KiB", "--max-rate", "200KB/s"]);
+    assert_eq!(events.last().unwrap()["parallel"], 3);
+}
+
+#[test]
 fn our_own_share_of_the_processor_is_named_and_kept() {
     let (event, _) = explained(48 * MIB, &[], &["--part-size", "1MiB", "--parallel", "2", "--max-cpu", "10"]);
     says(&event, "cpu_share", "--max-cpu");
     let (cpu, seconds) = (event["cpu_seconds"].as_f64().unwrap(), event["seconds"].as_f64().unwrap());
     // What may be kept for later, and two chunks.
     assert!(cpu <= seconds * 0.1 + 0.1, "{event}");
+}
+
+#[test]
+fn few_buffers_are_named() {
+    let options = ["--part-size", "1MiB", "--parallel", "8", "--reader", "pread", "--memory", "2MiB"];
+    let (event, _) = explained(12 * MIB, &["--shape", "connection-rate=4MB/s"], &options);
+    says(&event, "buffers", "--memory");
 }
 
 #[test]
