@@ -11,6 +11,7 @@ use tokio::task::JoinHandle;
 
 pub use crate::engine::Uploaded;
 pub use crate::engine::keyring::{Identity, Keyring};
+use crate::engine::memory::Memory;
 use crate::engine::{Endpoint, Engine, Slots, TUNED_MAX, plan, transfer, upload};
 use crate::error::Error;
 use crate::model::event::{Activity, Event, Observer, Progress};
@@ -18,8 +19,9 @@ use crate::model::object::{Bucket, Key, UploadId};
 use crate::model::retry::{Fault, FaultKind};
 use crate::model::settings::{ClientSettings, UploadRequest};
 use crate::net::connect::Connector;
+use crate::net::limit::Limiter;
 use crate::net::pool::Pool;
-use crate::net::tls;
+use crate::net::{DRAIN_RATE, RATE_MIN, tls};
 use crate::source::buffer::BufferPool;
 use crate::store::credentials::Credentials;
 use crate::store::operations::abort::Abort;
@@ -79,18 +81,24 @@ impl Client {
     }
 
     fn make(settings: ClientSettings, keyring: Option<Arc<Keyring>>) -> Result<Self, Error> {
+        check_rate(settings.max_rate)?;
         let store = Store::new(&settings).map_err(|e| Error::Settings(e.to_string()))?;
         let https = store.endpoint().starts_with("https:");
+        let memory = Memory::new(settings.memory, https, settings.buffer_bytes);
+        let memory = memory.map_err(|e| Error::Settings(e.to_string()))?;
         let tls = if https { Some(tls::client_config(settings.ca_cert.as_deref())?) } else { None };
         let connector = Connector::new(tls, &settings.proxy, settings.connect_timeout, settings.idle_timeout);
+        let connector = if settings.explain { connector.watchful() } else { connector };
+        let threads = settings.threads.max(1);
         let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(settings.threads.max(1))
+            .worker_threads(threads)
             .thread_name("haul")
             .enable_all()
             .build()
             .map_err(|cause| Error::System { what: "start threads", cause })?;
-        let pool = Pool::new(connector, settings.idle_timeout);
-        let slots = Slots::tuned(connections_max());
+        let limiter = Limiter::new(settings.max_rate, settings.max_cpu);
+        let pool = Pool::new(connector, settings.idle_timeout, limiter.clone());
+        let slots = Slots::tuned(connections_max(settings.max_rate, &memory), limiter);
         let engine = Engine {
             transport: Arc::new(pool),
             endpoint_name: settings.endpoint_name.unwrap_or_else(|| store.endpoint().to_owned()),
@@ -98,7 +106,11 @@ impl Client {
             keyring,
             retry: settings.retry,
             endpoint: Endpoint::new(slots),
-            buffers: BufferPool::new(settings.buffer_bytes),
+            buffers: BufferPool::new(memory.buffer_bytes),
+            memory,
+            threads,
+            explain: settings.explain,
+            max_rate: settings.max_rate,
         };
         Ok(Self { engine: Arc::new(engine), threads: Arc::new(Threads(Some(runtime))) })
     }
@@ -173,10 +185,22 @@ impl Client {
     }
 }
 
-/// Most parts in flight that are tried unasked: half of the files that the process may open are left to others.
-fn connections_max() -> u32 {
+/// Most parts in flight that are tried unasked: each has a buffer, half of the files that the process may open are left to
+/// others, and of a rate each gets what a connection is believed to carry at least.
+fn connections_max(max_rate: Option<u64>, memory: &Memory) -> u32 {
     let files = rustix::process::getrlimit(rustix::process::Resource::Nofile).current.unwrap_or(u64::MAX);
-    TUNED_MAX.min(u32::try_from(files / 2).unwrap_or(u32::MAX))
+    let shares = max_rate.map_or(u64::MAX, |rate| (rate / DRAIN_RATE).max(1));
+    TUNED_MAX.min(memory.parts_with_buffers).min(u32::try_from(shares.min(files / 2)).unwrap_or(u32::MAX))
+}
+
+/// A request that moves less is taken for one that hangs, by the store too.
+fn check_rate(max_rate: Option<u64>) -> Result<(), Error> {
+    match max_rate {
+        Some(rate) if rate < RATE_MIN => {
+            Err(Error::Settings(format!("a rate of {rate} bytes/s: a request needs {RATE_MIN} bytes/s at least")))
+        }
+        _ => Ok(()),
+    }
 }
 
 async fn joined<T>(running: JoinHandle<Result<T, Error>>) -> Result<T, Error> {

@@ -1,4 +1,4 @@
-//! A disk that fails, and one that lies: a file of a filesystem in this process (FUSE), whose reads do what the test says.
+//! A disk that fails, one that lies, and one that is slow: a file of a filesystem in this process (FUSE), whose reads do what the test says.
 //!
 //! The kernel takes its errors for those of a disk, so this is what each reader really sees: `EIO` from `pread`, `EIO` in
 //! a completion of io_uring, `SIGBUS` or `EFAULT` for mapped pages. Needs `/dev/fuse` and the right to mount; where
@@ -27,6 +27,8 @@ enum Harm {
     Eio,
     /// The byte is wrong the first time.
     WrongOnce,
+    /// Every read takes its time, whatever it touches.
+    Slow(Duration),
 }
 
 /// One file, `f`.
@@ -86,11 +88,14 @@ impl Filesystem for Disk {
         let start = (offset as usize).min(self.content.len());
         let range = start..(start + size as usize).min(self.content.len());
         let mut bytes = self.content[range.clone()].to_vec();
+        if let Harm::Slow(time) = self.harm {
+            std::thread::sleep(time);
+        }
         if range.contains(&self.at) {
             match self.harm {
                 Harm::Eio => return reply.error(Errno::EIO),
                 Harm::WrongOnce if self.reads_of_at.fetch_add(1, SeqCst) == 0 => bytes[self.at - start] ^= 1,
-                Harm::WrongOnce => {}
+                Harm::WrongOnce | Harm::Slow(_) => {}
             }
         }
         reply.data(&bytes);
@@ -161,5 +166,22 @@ fn a_disk_that_lies_once_is_caught_by_reading_again_which_names_the_part() {
         let right = format!("{:016x}", haul::model::crc64::crc64(&content[200 * KIB..300 * KIB]));
         assert!(said.contains(&format!("it is {right}")), "{reader}: {said}");
         assert!(!store.holds(&content), "{reader}: the first read was wrong");
+    }
+}
+
+#[test]
+fn a_disk_that_is_slow_is_named_as_the_limit_with_every_reader() {
+    let scratch = tempfile::tempdir().unwrap();
+    let store = Served::start_null();
+    let (_, content) = random_file(scratch.path(), 1500 * KIB, 1);
+    for reader in ["mmap", "uring", "pread"] {
+        let directory = scratch.path().join(reader);
+        let slow = Harm::Slow(Duration::from_millis(30));
+        let Some((_session, file)) = mounted(&directory, &content, slow, 0) else { return };
+        let options = ["--part-size", "100KiB", "--reader", reader, "--no-checkpoint", "--parallel", "2", "--explain"];
+        let events = put_well(&file, &store.endpoint, &options);
+        let explained = named(&events, "explained")[0];
+        assert_eq!(explained["limit"], "disk", "{reader}: {explained}");
+        assert!(explained["sentence"].as_str().unwrap().contains("--reader"), "{reader}: {explained}");
     }
 }

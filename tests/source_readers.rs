@@ -12,7 +12,7 @@ const KINDS: [ReaderKind; 3] = [ReaderKind::Mmap, ReaderKind::Uring, ReaderKind:
 
 fn open(path: &Path, kind: ReaderKind) -> Chosen {
     let file = Arc::new(SourceFile::open(path).unwrap());
-    choose(Some(kind), &file, &BufferPool::new(8 << 20)).unwrap()
+    choose(Some(kind), &file, &BufferPool::new(8 << 20), u64::MAX).unwrap()
 }
 
 fn random(bytes: usize) -> Vec<u8> {
@@ -66,7 +66,7 @@ async fn reads_that_nobody_polls_do_not_take_more_buffers_than_the_pool_has() {
     for kind in [ReaderKind::Uring, ReaderKind::Pread] {
         let file = Arc::new(SourceFile::open(&path).unwrap());
         let pool = BufferPool::new(0);
-        let source = choose(Some(kind), &file, &pool).unwrap().source;
+        let source = choose(Some(kind), &file, &pool, u64::MAX).unwrap().source;
         let bytes = source.chunk_bytes();
         let readings: Vec<_> = (0..8).map(|i| source.read((i * bytes) as u64, bytes)).collect();
         assert!(pool.try_lease().is_none(), "{kind}: the first two have begun");
@@ -83,7 +83,7 @@ async fn a_file_in_memory_is_mapped_and_the_choice_says_so() {
     let path = scratch.path().join("f");
     std::fs::write(&path, random(1 << 20)).unwrap();
     let file = Arc::new(SourceFile::open(&path).unwrap());
-    let chosen = choose(None, &file, &BufferPool::new(0)).unwrap();
+    let chosen = choose(None, &file, &BufferPool::new(0), u64::MAX).unwrap();
     assert_eq!(chosen.kind, ReaderKind::Mmap);
     assert!(chosen.reason.contains("100 %"), "{}", chosen.reason);
 }

@@ -40,6 +40,23 @@ fn refused(directory: &Path, endpoint: &str, trusted: &Path) -> String {
 }
 
 #[test]
+fn what_encryption_costs_is_told() {
+    let scratch = tempfile::tempdir().unwrap();
+    let files = certificate(scratch.path(), "127.0.0.1", 2200);
+    let store = served(scratch.path(), &files);
+    let (file, _) = random_file(scratch.path(), 2 << 20, 1);
+    let trusted = ["--ca-cert", files[0].to_str().unwrap()];
+    let events = put_well(&file, &store.endpoint, &[&PARTS[..], &["--explain"], &trusted].concat());
+    let stages = &named(&events, "explained")[0]["stages"];
+    for stage in ["tls", "socket", "checksum"] {
+        assert!(stages[stage].as_f64() > Some(0.0), "{stage}: {stages}");
+    }
+    let clear = Served::start(&scratch.path().join("clear"));
+    let events = put_well(&file, &clear.endpoint, &[&PARTS[..], &["--explain"]].concat());
+    assert_eq!(named(&events, "explained")[0]["stages"]["tls"], 0.0);
+}
+
+#[test]
 fn wrong_names_expired_and_unknown_certificates_are_refused() {
     let scratch = tempfile::tempdir().unwrap();
     let good = certificate(scratch.path(), "127.0.0.1", 2200);

@@ -294,6 +294,18 @@ pub struct Put {
     /// Rate per request in bit/s, 819200 to 838860800; parts in flight each get it
     #[arg(long, value_name = "BITS", value_parser = clap::value_parser!(u64).range(819_200..=838_860_800))]
     pub traffic_limit: Option<u64>,
+    /// Hold at most so much in buffers and connections, such as 64MiB; else a quarter of the control group's limit, if any
+    #[arg(long, value_name = "SIZE", value_parser = values::size)]
+    pub memory: Option<u64>,
+    /// Send at most so much in a second, all parts together: 10MB/s, 512KiB/s, 1Gbit/s; from 1KiB/s for each part in flight
+    #[arg(long, value_name = "SIZE/s", value_parser = values::rate)]
+    pub max_rate: Option<u64>,
+    /// Take at most so much of the processor while sending, in percent of one core: 50 is half of one, 200 two
+    #[arg(long, value_name = "PERCENT", value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub max_cpu: Option<u32>,
+    /// At the end, say where the time went, what limits the speed and what would change that
+    #[arg(long)]
+    pub explain: bool,
     /// Progress bar on stderr; auto: on a terminal
     #[arg(long, value_enum, default_value = "auto")]
     pub progress: ProgressWhen,

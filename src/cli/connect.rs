@@ -49,9 +49,19 @@ fn env(name: &str) -> Option<String> {
 /// # Errors
 /// Exit code 2 without endpoint, 4 without credentials.
 pub fn connect(typed: &Connect, bucket: &Bucket) -> Result<Connection, Failure> {
+    connect_with(typed, bucket, |_| ())
+}
+
+/// As [`connect`], with settings that `more` sets.
+pub fn connect_with(
+    typed: &Connect,
+    bucket: &Bucket,
+    more: impl FnOnce(&mut ClientSettings),
+) -> Result<Connection, Failure> {
     let config = read_config(typed.config.as_deref())?;
     let (endpoint, cname) = endpoint(typed, &config, bucket)?;
     let mut settings = settings(typed, endpoint.clone());
+    more(&mut settings);
     if cname {
         settings.addressing.get_or_insert(Addressing::Cname);
     }

@@ -10,7 +10,7 @@ use haul::model::settings::{CheckpointAt, IfChanged, ObjectOptions, ReaderKind, 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::args::{self, Connect, Put, Reader};
-use super::connect::{connect, runtime};
+use super::connect::{connect_with, runtime};
 use super::exit::{Failure, INTERRUPTED};
 use super::progress::Bar;
 use super::report;
@@ -23,7 +23,12 @@ const REDRAW_EVERY: Duration = Duration::from_millis(100);
 pub fn run(put: &Put, quiet: bool, verbose: u8) -> Result<(), Failure> {
     let request = request(put)?;
     let url = ObjectUrl { bucket: request.bucket.clone(), key: request.key.to_string() };
-    let connection = connect(&put.connect, &request.bucket)?;
+    let connection = connect_with(&put.connect, &request.bucket, |settings| {
+        settings.explain = put.explain;
+        settings.memory = put.memory;
+        settings.max_rate = put.max_rate;
+        settings.max_cpu = put.max_cpu;
+    })?;
     let runtime = runtime()?;
     if put.dry_run {
         let plan = runtime.block_on(connection.client.plan(&request))?;

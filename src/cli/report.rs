@@ -5,7 +5,7 @@
 //!
 //! | event | fields |
 //! |---|---|
-//! | `planned` | `bytes`, `parts` (0: a single PUT), `part_bytes`, `part_bytes_wanted` (null unless raised), `parallel`, `reader`, `reader_reason`, `checkpoint`, `buffer_bytes` |
+//! | `planned` | `bytes`, `parts` (0: a single PUT), `part_bytes`, `part_bytes_wanted` (null unless raised), `parallel`, `reader`, `reader_reason`, `checkpoint`, `buffer_bytes`, `memory_bytes` (null: no limit) |
 //! | `resumed` | `upload_id`, `parts`, `bytes` |
 //! | `comparing` | `parts`, `bytes`, `why`: they are in the store and are compared with the file before they count |
 //! | `started_over` | `reason` |
@@ -16,6 +16,7 @@
 //! | `window` | `parallel`: so many parts may be in flight from now on; `bytes_per_second` that went to the network before |
 //! | `completing` | `parts` |
 //! | `rereading` | `bytes` |
+//! | `explained` | with `--explain`, when the upload has ended, well or not: `seconds`, `cpu_seconds` (of the process), `stages` (see [`Cost`]; seconds summed over the parts in flight), `limit`, `sentence` |
 //! | `left_open` | `endpoint`, `bucket`, `key`, `upload_id`, `why`: the upload could not be aborted and nothing remembers it |
 //! | `warning` | `message` |
 //! | `done` | see [`DONE_FIELDS`]; the last line of a good run |
@@ -26,6 +27,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use haul::client::Uploaded;
 use haul::model::event::{Activity, Event, Progress};
+use haul::model::explain::{Cost, Costs};
 use haul::model::object::ObjectUrl;
 use indicatif::{BinaryBytes, HumanDuration};
 use serde_json::{Value, json};
@@ -185,6 +187,9 @@ pub fn notice(event: &Event, verbose: bool) -> Option<String> {
         }
         Event::StartedOver { reason } => format!("starting over: {reason}"),
         Event::Rereading { .. } => "stored; reading the file once more".to_owned(),
+        Event::Explained { seconds, cpu_seconds, stages, sentence, .. } => {
+            explanation(*seconds, *cpu_seconds, stages) + sentence
+        }
         Event::Warning { message } => format!("warning: {message}"),
         Event::Window { parallel, bytes_per_second } if verbose => {
             format!("{parallel} parts in flight from now on, after {}/s", BinaryBytes(*bytes_per_second))
@@ -199,6 +204,21 @@ pub fn notice(event: &Event, verbose: bool) -> Option<String> {
         }
         _ => return None,
     })
+}
+
+/// Stages that took less are left out.
+const SHOWN_SHARE: f64 = 0.0005;
+
+/// Where the time went: a line for each stage that took any.
+fn explanation(seconds: f64, cpu_seconds: f64, stages: &Costs) -> String {
+    let all = stages.total().as_secs_f64();
+    let line = |cost: &Cost| {
+        let (name, time, percent) = (cost.name(), stages.get(*cost).as_secs_f64(), stages.share(*cost) * 100.0);
+        format!("  {name:<10} {time:>9.2} s {percent:>5.1} %\n")
+    };
+    let some = Cost::ALL.iter().filter(|cost| stages.share(**cost) >= SHOWN_SHARE);
+    format!("the parts in flight spent {all:.2} s in {seconds:.2} s ({cpu_seconds:.2} s of CPU) on\n")
+        + &some.map(line).collect::<String>()
 }
 
 /// What goes on now, for a person: a line for the whole, and one for every exchange in flight.
@@ -223,6 +243,7 @@ pub fn plan(event: &Event, url: &ObjectUrl) -> String {
         reader_reason,
         checkpoint,
         buffer_bytes,
+        memory_bytes,
     } = event
     else {
         return String::new();
@@ -234,10 +255,11 @@ pub fn plan(event: &Event, url: &ObjectUrl) -> String {
     };
     let grown =
         part_bytes_wanted.map(|wanted| format!(" (raised from {wanted} to need at most 10,000)")).unwrap_or_default();
+    let memory = memory_bytes.map(|bytes| format!(" of {} of memory", BinaryBytes(bytes))).unwrap_or_default();
     let checkpoint = checkpoint.as_ref().map_or("none".to_owned(), |path| path.display().to_string());
     format!(
         "object      {url}\nbytes       {bytes} ({})\nsent as     {how}{grown}\nreader      {reader}: {reader_reason}\n\
-         buffers     at most {}\ncheckpoint  {checkpoint}\nnothing was sent",
+         buffers     at most {}{memory}\ncheckpoint  {checkpoint}\nnothing was sent",
         BinaryBytes(*bytes),
         BinaryBytes(*buffer_bytes),
     )

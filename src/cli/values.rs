@@ -13,15 +13,21 @@ pub fn part_size(text: &str) -> Result<haul::model::settings::PartSize, String> 
     if text.eq_ignore_ascii_case("auto") {
         return Ok(PartSize::Auto);
     }
-    let bytes = parse_size::Config::new()
-        .with_binary()
-        .parse_size(text)
-        .map_err(|_| "not a size: write auto, 8MiB, 100KB or plain bytes".to_owned())?;
+    let bytes = size(text).map_err(|_| "not a size: write auto, 8MiB, 100KB or plain bytes".to_owned())?;
     if PART_BYTES.contains(&bytes) {
         Ok(PartSize::Bytes(bytes))
     } else {
         Err(format!("{bytes} bytes: the store takes parts of 100 KiB (102400 bytes) to 5 GiB (5368709120 bytes)"))
     }
+}
+
+/// A length in bytes, written as that of a part.
+///
+/// # Errors
+/// A text for clap when this is none.
+pub fn size(text: &str) -> Result<u64, String> {
+    let parsed = parse_size::Config::new().with_binary().parse_size(text);
+    parsed.map_err(|_| "not a size: write 64MiB, 64MB or plain bytes".to_owned())
 }
 
 /// `auto`, or a number of parts.
@@ -37,6 +43,18 @@ pub fn parallel(text: &str) -> Result<haul::model::settings::Parallel, String> {
         Ok(parts) if Parallel::PARTS.contains(&parts) => Ok(Parallel::Parts(parts)),
         _ => Err("write auto or a number from 1 to 1024".to_owned()),
     }
+}
+
+/// Bytes per second, where k, M and G are powers of 1,000 as with networks, and `bit/s` has eight to a byte.
+///
+/// # Errors
+/// A text for clap when this is no rate.
+pub fn rate(text: &str) -> Result<u64, String> {
+    let parsed = text.trim().strip_suffix("/s").and_then(|size| match size.strip_suffix("bit") {
+        Some(bits) => parse_size::parse_size(bits).ok().map(|bits| bits / 8),
+        None => parse_size::parse_size(size).ok(),
+    });
+    parsed.ok_or_else(|| "not a rate: write 10MB/s, 512KiB/s or 1Gbit/s".to_owned())
 }
 
 /// `K=V`; the value may hold further `=` and may be empty.
@@ -82,6 +100,22 @@ mod tests {
     fn a_size_that_the_store_refuses_is_refused_here() {
         for text in ["102399", "0", "99KB", "6GiB", "5368709121", "", "many", "-1"] {
             assert!(part_size(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn rates_are_read_in_bytes_and_bits() {
+        for (text, wanted) in [
+            ("10MB/s", Some(10_000_000)),
+            ("512KiB/s", Some(512 << 10)),
+            ("1Gbit/s", Some(125_000_000)),
+            ("100B/s", Some(100)),
+            ("10MB", None),
+            ("/s", None),
+            ("-1B/s", None),
+            ("fast/s", None),
+        ] {
+            assert_eq!(rate(text).ok(), wanted, "{text}");
         }
     }
 

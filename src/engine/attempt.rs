@@ -50,7 +50,7 @@ pub(super) struct Confirmed {
 impl Upload<'_> {
     /// The exchange of a part that has not been tried yet.
     pub fn exchange(&self, part: &Part) -> Exchange<'_> {
-        Exchange::new(self.engine, Some(self.transfer), UploadPart::NAME, Some(part.number))
+        Exchange::of_file(self.engine, self.transfer, UploadPart::NAME, Some(part.number))
     }
 
     pub async fn attempt(&self, part: &Part, exchange: &Exchange<'_>) -> Result<Confirmed, Failure> {
@@ -93,7 +93,7 @@ pub(super) async fn send_range<O: Operation + Sync>(
     at: u64,
     bytes: u64,
 ) -> Result<(O::Reply, u64), Failure> {
-    let (body, outcome) = RangeBody::new(source.clone(), transfer.clone(), at, bytes);
+    let (body, outcome) = RangeBody::new(source.clone(), transfer.clone(), exchange.stage(), at, bytes);
     let undo = TakeBack { transfer, outcome: &outcome };
     let result = exchange.send(operation, Some(body.boxed_unsync())).await;
     if let Some(error) = outcome.take_error() {

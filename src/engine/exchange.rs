@@ -8,8 +8,10 @@ use super::Engine;
 use super::transfer::{InFlight, Transfer};
 use crate::error::Error;
 use crate::model::event::{Event, Step};
+use crate::model::explain::Cost;
 use crate::model::part::PartNumber;
 use crate::model::retry::{Fault, FaultKind, Tries, Verdict};
+use crate::net::meter::Totals;
 use crate::net::stage::Stage;
 use crate::net::{Body, full};
 use crate::store::Operation;
@@ -29,13 +31,28 @@ pub(super) struct Exchange<'a> {
 }
 
 impl<'a> Exchange<'a> {
-    pub fn new(
+    pub fn new(engine: &'a Engine, transfer: Option<&'a Arc<Transfer>>, operation: &'static str) -> Self {
+        Self::with(engine, transfer, operation, None, None)
+    }
+
+    /// The tries of one that carries bytes of the file: what they spend their time on counts.
+    pub fn of_file(
+        engine: &'a Engine,
+        transfer: &'a Arc<Transfer>,
+        operation: &'static str,
+        part: Option<PartNumber>,
+    ) -> Self {
+        Self::with(engine, Some(transfer), operation, part, Some(transfer.spent.clone()))
+    }
+
+    fn with(
         engine: &'a Engine,
         transfer: Option<&'a Arc<Transfer>>,
         operation: &'static str,
         part: Option<PartNumber>,
+        spent: Option<Arc<Totals>>,
     ) -> Self {
-        let stage = Stage::new(Step::Turn);
+        let stage = Stage::counted(Step::Turn, spent);
         let in_flight = transfer.map(|transfer| transfer.begin(operation, part, stage.clone()));
         let (begun, tries) = (Instant::now(), Tries::default());
         Self { engine, transfer, operation, part, begun, tries, clock_was_set: false, stage, in_flight }
@@ -46,6 +63,7 @@ impl<'a> Exchange<'a> {
         let engine = self.engine;
         self.stage.set(Step::Turn);
         engine.endpoint.turn().await;
+        self.stage.enter(Cost::Other);
         let key = match &engine.keyring {
             Some(keyring) => Some(keyring.current().await?),
             None => None,
@@ -65,6 +83,11 @@ impl<'a> Exchange<'a> {
             (Some(keyring), Some(key)) => keyring.judge(key, outcome).await,
             _ => outcome,
         }
+    }
+
+    /// Where it stands.
+    pub fn stage(&self) -> Stage {
+        self.stage.clone()
     }
 
     /// Which try this is, from 1.
@@ -91,6 +114,9 @@ impl<'a> Exchange<'a> {
             fault: fault.to_string(),
         });
         self.stage.set(Step::BackOff);
+        if fault.kind == FaultKind::Throttled {
+            self.stage.enter(Cost::Throttled);
+        }
         tokio::time::sleep(delay).await;
         if let Some(in_flight) = &self.in_flight {
             in_flight.attempt(self.number());
@@ -126,6 +152,12 @@ impl<'a> Exchange<'a> {
     }
 }
 
+impl Drop for Exchange<'_> {
+    fn drop(&mut self) {
+        self.stage.end();
+    }
+}
+
 impl Engine {
     /// Tries until it works or the policy gives up.
     pub(crate) async fn exchange<O: Operation + Sync>(
@@ -133,7 +165,7 @@ impl Engine {
         operation: &O,
         transfer: Option<&Arc<Transfer>>,
     ) -> Result<O::Reply, Error> {
-        let mut exchange = Exchange::new(self, transfer, O::NAME, None);
+        let mut exchange = Exchange::new(self, transfer, O::NAME);
         loop {
             match exchange.send(operation, None).await {
                 Ok(reply) => return Ok(reply),

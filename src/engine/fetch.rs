@@ -39,7 +39,7 @@ impl Fetcher {
     pub fn new(provider: Provider, settings: &ClientSettings) -> Result<Self, TlsError> {
         let tls = needs_tls(&provider.source).then(|| tls::client_config(settings.ca_cert.as_deref())).transpose()?;
         let pool = |tls, proxy| {
-            Pool::new(Connector::new(tls, proxy, settings.connect_timeout, EXCHANGE_LIMIT), EXCHANGE_LIMIT)
+            Pool::new(Connector::new(tls, proxy, settings.connect_timeout, EXCHANGE_LIMIT), EXCHANGE_LIMIT, None)
         };
         Ok(Self { provider, far: pool(tls.clone(), &settings.proxy), near: pool(tls, &Proxy::None) })
     }

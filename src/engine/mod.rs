@@ -9,7 +9,9 @@
 //! | `attempt.rs` | one try of one part |
 //! | `body.rs` | a range of the file as a request body, checksummed as it passes |
 //! | `receipt.rs` | after the object is stored: reading the file again, the receipt |
+//! | `memory.rs`, `cgroup.rs` | what a client may hold in memory |
 //! | `slots.rs` | places for parts in flight: a number, or one that is tuned |
+//! | `explain.rs` | where the time went |
 //! | `exchange.rs` | one operation, tried again as the policy allows |
 //! | `endpoint.rs` | how the endpoint is: its clock, its pace, what may be tried again |
 //! | `keyring.rs` | the credentials that requests are signed with now |
@@ -26,10 +28,13 @@ use crate::store::Store;
 
 mod attempt;
 mod body;
+mod cgroup;
 mod endpoint;
 mod exchange;
+mod explain;
 mod fetch;
 pub(crate) mod keyring;
+pub(crate) mod memory;
 mod prepare;
 mod process;
 mod receipt;
@@ -56,6 +61,13 @@ pub(crate) struct Engine {
     pub retry: RetryPolicy,
     pub endpoint: Endpoint,
     pub buffers: BufferPool,
+    pub memory: memory::Memory,
     /// What checkpoints call the endpoint.
     pub endpoint_name: String,
+    /// Threads for network and checksums.
+    pub threads: usize,
+    /// Whether transfers tell at their end where their time went.
+    pub explain: bool,
+    /// Bytes per second that all transfers together may send.
+    pub max_rate: Option<u64>,
 }

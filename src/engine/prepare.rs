@@ -12,6 +12,7 @@ use crate::error::Error;
 use crate::model::event::Event;
 use crate::model::part::PartPlan;
 use crate::model::settings::{CheckpointAt, Parallel, PartSize, ReaderKind, UploadRequest};
+use crate::net::RATE_MIN;
 use crate::source::file::SourceFile;
 use crate::source::watched::Watched;
 use crate::source::{self, Chosen};
@@ -55,7 +56,8 @@ pub(super) fn prepare(engine: &Engine, request: &UploadRequest) -> Result<Prepar
     };
     let single = file.bytes() < single_below && file.bytes() <= limits.put_bytes_max;
     let plan = if single { None } else { Some(PartPlan::new(file.bytes(), wanted_bytes, limits)?) };
-    let Chosen { source, kind, reason } = source::choose(request.reader, &file, &engine.buffers)?;
+    let Chosen { source, kind, reason } =
+        source::choose(request.reader, &file, &engine.buffers, engine.memory.mapped_bytes)?;
     let chosen = Chosen { source: Arc::new(Watched::new(source, file.clone())), kind, reason };
     Ok(Prepared {
         chosen,
@@ -72,6 +74,17 @@ fn check(engine: &Engine, request: &UploadRequest) -> Result<(), Error> {
         && !Parallel::PARTS.contains(&parts)
     {
         return Err(Error::Settings(format!("{parts} parts in flight are outside 1 to 1024")));
+    }
+    if let Parallel::Parts(parts) = request.parallel {
+        engine.memory.check(parts).map_err(|e| Error::Settings(e.to_string()))?;
+    }
+    if let (Parallel::Parts(parts), Some(rate)) = (request.parallel, engine.max_rate)
+        && u64::from(parts) * RATE_MIN > rate
+    {
+        let most = rate / RATE_MIN;
+        return Err(Error::Settings(format!(
+            "{parts} parts in flight at {rate} bytes/s: each needs {RATE_MIN} bytes/s at least, so have {most} in flight"
+        )));
     }
     engine.store.check(&request.options).map_err(|e| Error::Settings(e.to_string()))
 }
@@ -93,6 +106,7 @@ impl Prepared {
             reader_reason: self.chosen.reason.clone(),
             checkpoint: self.checkpoint.clone(),
             buffer_bytes: self.buffer_bytes(engine, request.parallel),
+            memory_bytes: engine.memory.limit,
         }
     }
 

@@ -9,6 +9,7 @@ use tokio::time::Instant;
 
 use crate::model::event::Event;
 use crate::model::window::{Seen, Window};
+use crate::net::limit::Limiter;
 
 /// A round takes a round trip at least, within these bounds: what was changed must have had time to show.
 const ROUND_MIN: Duration = Duration::from_millis(100);
@@ -43,6 +44,7 @@ struct Tuning {
     /// Shortest exchange so far.
     latency: Option<Duration>,
     round: Round,
+    limiter: Option<Arc<Limiter>>,
     throttled: bool,
     /// The last change, until somebody tells it.
     news: Option<Event>,
@@ -76,10 +78,13 @@ impl Slots {
         Self::new(limit, None)
     }
 
-    /// As many places as carry more than fewer did, `max` at most.
-    pub fn tuned(max: u32) -> Arc<Self> {
+    /// As many places as carry more than fewer did.
+    ///
+    /// - `max`: never more.
+    /// - `limiter`: what holds parts up on our side.
+    pub fn tuned(max: u32, limiter: Option<Arc<Limiter>>) -> Arc<Self> {
         let round = Round::new(0);
-        let tuning = Tuning { max, window: None, latency: None, round, throttled: false, news: None };
+        let tuning = Tuning { max, window: None, latency: None, round, limiter, throttled: false, news: None };
         Self::new(START.0.min(max), Some(tuning))
     }
 
@@ -145,7 +150,10 @@ impl Slots {
             return;
         }
         let goodput = tuning.round.bytes as f64 / took.as_secs_f64();
-        window.round(Seen { goodput, full: tuning.round.full, throttled: std::mem::take(&mut tuning.throttled) });
+        // What our own limit lets through says nothing of the line.
+        let own_limit = tuning.limiter.as_ref().is_some_and(|limiter| limiter.explains(goodput));
+        let full = tuning.round.full && !own_limit;
+        window.round(Seen { goodput, full, throttled: std::mem::take(&mut tuning.throttled) });
         tuning.round = Round::new(tuning.round.number + 1);
         let limit = window.limit();
         if limit != limit_before {
@@ -262,7 +270,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn slow_connections_are_many_after_a_few_parts_each() {
-        let slots = Slots::tuned(256);
+        let slots = Slots::tuned(256, None);
         slots.answered(Duration::from_millis(180));
         send(&slots, Duration::from_secs(7), 3e6, f64::INFINITY).await;
         assert_eq!(slots.limit(), 256);
@@ -272,7 +280,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn files_of_one_part_one_after_the_other_say_nothing_of_the_line() {
-        let slots = Slots::tuned(256);
+        let slots = Slots::tuned(256, None);
         for _ in 0..100 {
             let slot = slots.take().await;
             tokio::time::sleep(Duration::from_millis(50)).await;
@@ -283,14 +291,14 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_full_line_is_not_crowded() {
-        let slots = Slots::tuned(256);
+        let slots = Slots::tuned(256, None);
         send(&slots, Duration::from_secs(120), 12e6, 250e6).await;
         assert!((20..=80).contains(&slots.limit()), "{}", slots.limit());
     }
 
     #[tokio::test(start_paused = true)]
     async fn places_shrink_as_parts_end_when_the_store_throttles() {
-        let slots = Slots::tuned(64);
+        let slots = Slots::tuned(64, None);
         let mut taken = take(&slots, 8).await;
         tokio::time::advance(ROUND_MIN).await;
         slots.throttled();
@@ -306,7 +314,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn an_idle_hour_between_two_transfers_is_not_judged() {
-        let slots = Slots::tuned(64);
+        let slots = Slots::tuned(64, None);
         send(&slots, Duration::from_secs(30), 12e6, 250e6).await;
         let before = slots.limit();
         tokio::time::advance(Duration::from_secs(3600)).await;
@@ -316,9 +324,18 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_long_path_begins_with_more() {
-        let slots = Slots::tuned(256);
+        let slots = Slots::tuned(256, None);
         slots.answered(Duration::from_millis(120));
         let _slot = slots.take().await;
         assert_eq!(slots.limit(), 30);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_our_own_limit_lets_through_changes_nothing() {
+        let slots = Slots::tuned(64, Limiter::new(Some(10_000_000), None));
+        send(&slots, Duration::from_secs(60), 12e6, 9.7e6).await;
+        assert!(slots.news().is_none());
+        send(&slots, Duration::from_secs(60), 12e6, 7e6).await;
+        assert!(slots.news().is_some(), "less than that is the line's doing");
     }
 }

@@ -9,6 +9,7 @@ use tokio::sync::watch;
 use crate::error::Error;
 use crate::model::event::{Activity, Event, Observer, Progress};
 use crate::model::part::PartNumber;
+use crate::net::meter::Totals;
 use crate::net::stage::Stage;
 
 /// The running counts behind [`Progress`].
@@ -123,6 +124,8 @@ impl Drop for InFlight {
 pub(crate) struct Transfer {
     pub counters: Arc<Counters>,
     pub activities: Arc<Activities>,
+    /// What the exchanges that carry the file have spent their time on.
+    pub spent: Arc<Totals>,
     /// Ids of the requests by which this run sent its parts, where the answers named one.
     confirmed_by: Mutex<BTreeMap<PartNumber, Option<String>>>,
     observer: Box<dyn Observer>,
@@ -141,6 +144,7 @@ impl Transfer {
             Arc::new(Self {
                 counters: Arc::default(),
                 activities,
+                spent: Arc::default(),
                 confirmed_by: Mutex::default(),
                 observer,
                 cancelled,

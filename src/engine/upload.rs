@@ -9,6 +9,7 @@ use http::HeaderMap;
 use super::Engine;
 use super::attempt::{Failure, Upload, compare, read_crc64, send_range};
 use super::exchange::Exchange;
+use super::explain::Stopwatch;
 use super::prepare::{Prepared, prepare};
 use super::receipt;
 use super::resume::{Inventory, abort_abandoned, abort_or_tell, bears_out, take_stock};
@@ -80,11 +81,24 @@ pub(super) struct Job<'a> {
 }
 
 /// Uploads a file: in one PUT if it is smaller than a part, else in parts, going on where a checkpoint says. Starts over
-/// when the file changes, if that is wanted.
+/// when the file changes, if that is wanted. Explains at the end where the time went, if that is.
 pub(crate) async fn upload(
     engine: &Arc<Engine>,
     transfer: &Arc<Transfer>,
     request: UploadRequest,
+) -> Result<Uploaded, Error> {
+    let stopwatch = Stopwatch::start();
+    let result = upload_some_state(engine, transfer, &request).await;
+    if engine.explain {
+        transfer.tell(stopwatch.explain(engine, transfer, &request));
+    }
+    result
+}
+
+async fn upload_some_state(
+    engine: &Arc<Engine>,
+    transfer: &Arc<Transfer>,
+    request: &UploadRequest,
 ) -> Result<Uploaded, Error> {
     let begun = (Instant::now(), SystemTime::now());
     if let Some(message) = exposure::warning(engine.store.endpoint()) {
@@ -92,7 +106,7 @@ pub(crate) async fn upload(
     }
     let mut restarts = 0;
     loop {
-        let changed = match upload_one_state(engine, transfer, &request, begun).await {
+        let changed = match upload_one_state(engine, transfer, request, begun).await {
             Err(Error::Source(changed @ SourceError::Changed { .. })) => changed,
             result => return result,
         };
@@ -185,7 +199,7 @@ impl Job<'_> {
         let source = &self.prepared.chosen.source;
         let UploadRequest { bucket, key, options, .. } = self.request;
         let operation = Put { bucket, key, bytes, options };
-        let mut exchange = Exchange::new(self.engine, Some(self.transfer), Put::NAME, None);
+        let mut exchange = Exchange::of_file(self.engine, self.transfer, Put::NAME, None);
         let mut may_be_there = false;
         loop {
             let sent = send_range(&exchange, self.transfer, source, &operation, 0, bytes).await;
@@ -421,7 +435,7 @@ impl Job<'_> {
         let UploadRequest { bucket, key, options, .. } = self.request;
         let parts: Vec<_> = parts.iter().map(|(number, part)| (*number, part.etag.clone())).collect();
         let operation = Complete { bucket, key, upload_id, parts: &parts, options };
-        let mut exchange = Exchange::new(self.engine, Some(self.transfer), Complete::NAME, None);
+        let mut exchange = Exchange::new(self.engine, Some(self.transfer), Complete::NAME);
         loop {
             let fault = match exchange.send(&operation, None).await {
                 Ok(stored) => return Ok(stored),

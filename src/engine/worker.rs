@@ -4,6 +4,7 @@
 use std::collections::VecDeque;
 use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
 
 use futures_util::StreamExt;
 use futures_util::future::{Either, select};
@@ -20,6 +21,7 @@ use crate::model::event::Event;
 use crate::model::hedge::Hedge;
 use crate::model::part::{Part, PartNumber};
 use crate::model::retry::FaultKind;
+use crate::net::stage::Stage;
 
 /// A part that is not known to be in the store.
 pub(super) struct Missing {
@@ -161,15 +163,16 @@ impl Work<'_> {
     /// connection or one server. The same bytes under the same number may be sent twice; with encryption by the store
     /// their ETags may differ, so not there.
     async fn attempt(&self, part: &Part, exchange: &Exchange<'_>) -> Result<Confirmed, Failure> {
-        let begun = Instant::now();
+        let stage = exchange.stage();
+        let begun = stage.time();
         let patience = self.lock().hedge.begin().filter(|_| self.upload.options.sse.is_none());
         let mut first = pin!(self.upload.attempt(part, exchange));
         let result = match patience {
             None => first.await,
-            Some(patience) => match tokio::time::timeout(patience, &mut first).await {
-                Ok(result) => result,
-                Err(_) if !self.lock().hedge.double() => first.await,
-                Err(_) => {
+            Some(patience) => match unless_late(&stage, begun + patience, &mut first).await {
+                Some(result) => result,
+                None if !self.lock().hedge.double() => first.await,
+                None => {
                     let after_ms = patience.as_millis() as u64;
                     self.upload.transfer.tell(Event::Hedged { part: part.number.get(), after_ms });
                     let twin = self.upload.exchange(part);
@@ -179,9 +182,25 @@ impl Work<'_> {
             },
         };
         if result.is_ok() {
-            self.lock().hedge.took(begun.elapsed());
+            self.lock().hedge.took(stage.time() - begun);
         }
         result
+    }
+}
+
+/// A clock that stands is looked at again after so much time.
+const LATE_TICK: Duration = Duration::from_millis(10);
+
+/// The result of `attempt`, unless it is later than `end` by the clock of its exchange.
+async fn unless_late<T>(stage: &Stage, end: Instant, mut attempt: impl Future<Output = T> + Unpin) -> Option<T> {
+    loop {
+        let left = end.saturating_duration_since(stage.time()).max(LATE_TICK);
+        match tokio::time::timeout(left, &mut attempt).await {
+            Ok(result) => return Some(result),
+            Err(_) if stage.time() >= end => return None,
+            // The clock stood for a while.
+            Err(_) => {}
+        }
     }
 }
 
@@ -212,4 +231,30 @@ fn tell_done(upload: &Upload<'_>, part: &Part, stored: &StoredPart, attempts: u3
         attempts,
         verified,
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::event::Step;
+    use crate::model::explain::Cost;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_part_that_our_own_limit_holds_back_is_not_late() {
+        let stage = Stage::new(Step::Sending);
+        let slow = |held: Duration, more: Duration| {
+            let stage = stage.clone();
+            Box::pin(async move {
+                stage.enter(Cost::Rate);
+                tokio::time::sleep(held).await;
+                stage.rest();
+                tokio::time::sleep(more).await;
+            })
+        };
+        let second = Duration::from_secs(1);
+        let patience = || stage.time() + 3 * second;
+        assert!(unless_late(&stage, patience(), slow(3600 * second, 2 * second)).await.is_some());
+        assert!(unless_late(&stage, patience(), slow(3600 * second, 4 * second)).await.is_none());
+        assert!(unless_late(&stage, patience(), slow(second / 2, 4 * second)).await.is_none());
+    }
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use super::explain::{Costs, Limit};
 use super::object::{Bucket, Key, UploadId};
 use super::settings::{Parallel, ReaderKind};
 
@@ -32,6 +33,9 @@ pub enum Event {
         checkpoint: Option<PathBuf>,
         /// Upper bound of the pooled buffers of this transfer, in bytes.
         buffer_bytes: u64,
+        /// What the client may hold in buffers and connections, in bytes: as asked for, or a share of what the control group of
+        /// the process allows; `None` without a limit.
+        memory_bytes: Option<u64>,
     },
     /// A checkpoint was found and is good: this much is already in the store.
     Resumed { upload_id: UploadId, parts: u32, bytes: u64 },
@@ -63,6 +67,17 @@ pub enum Event {
     Completing { parts: u32 },
     /// The object is stored; the file is read once more to compare it.
     Rereading { bytes: u64 },
+    /// The transfer has ended, well or not. What its parts in flight spent their time on, summed over them, and what limits
+    /// the speed.
+    Explained {
+        seconds: f64,
+        /// Processor time of the whole process.
+        cpu_seconds: f64,
+        stages: Costs,
+        limit: Limit,
+        /// Names the limit, and the knob that would move it.
+        sentence: String,
+    },
     /// An upload of an earlier run, or of this one, could not be aborted: it stays open in the store, which charges for its
     /// parts, and nothing remembers it any more. It has to be aborted by hand.
     LeftOpen { endpoint: String, bucket: Bucket, key: Key, upload_id: UploadId, why: String },

@@ -65,10 +65,23 @@ pub struct ClientSettings {
     pub idle_timeout: Duration,
     /// When what failed is tried again.
     pub retry: RetryPolicy,
-    /// Threads that move packets and compute checksums. Default: one per core, at most 4.
+    /// Threads that move packets and compute checksums. Default: one per core that the process may use, by its affinity and
+    /// its control group's quota, at most 4.
     pub threads: usize,
     /// Bytes of pooled buffers that all transfers of a client share. Default 48 MiB.
     pub buffer_bytes: usize,
+    /// Bytes that the client may hold in buffers and connections: bounds `buffer_bytes`, the parts in flight and what stays
+    /// mapped of files. Default: a quarter of what the control group of the process allows, if it has a limit.
+    pub memory: Option<u64>,
+    /// Bytes per second that all transfers of a client together send at most, headers included and TLS not; from 1,024 for
+    /// each part in flight. Default: no limit.
+    pub max_rate: Option<u64>,
+    /// Processor time that the whole process takes at most while it sends, in percent of one core: 100 is a whole one. Kept
+    /// over about a second, by sending later. Default: no limit.
+    pub max_cpu: Option<u32>,
+    /// Whether transfers tell at their end where their time went ([`super::event::Event::Explained`]). The kernel then takes
+    /// fewer bytes ahead of the network, which costs some CPU. Default: no.
+    pub explain: bool,
 }
 
 impl ClientSettings {
@@ -87,6 +100,10 @@ impl ClientSettings {
             retry: RetryPolicy::default(),
             threads: std::thread::available_parallelism().map_or(1, |n| n.get().min(4)),
             buffer_bytes: 48 << 20,
+            memory: None,
+            max_rate: None,
+            max_cpu: None,
+            explain: false,
         }
     }
 }

@@ -7,7 +7,9 @@
 //! | `tls.rs` | whom to trust |
 //! | `watch.rs` | what a connection moves |
 //! | `stage.rs` | where an exchange stands |
+//! | `meter.rs` | what it spends its time on |
 //! | `deadline.rs` | when it is given up |
+//! | `limit.rs` | what the client itself allows |
 //! | `exposure.rs` | whether others can read what is sent |
 
 use bytes::Bytes;
@@ -16,11 +18,14 @@ use http_body_util::BodyExt;
 use http_body_util::Full;
 use http_body_util::combinators::UnsyncBoxBody;
 
+pub use self::deadline::{DRAIN_RATE, RATE_MIN};
 use crate::model::retry::Fault;
 
 pub mod connect;
 mod deadline;
 pub mod exposure;
+pub mod limit;
+pub mod meter;
 pub mod pool;
 pub mod stage;
 pub mod tls;

@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -20,6 +20,8 @@ use tokio::task::AbortHandle;
 
 use super::connect::{Connected, Connector, Origin, transport};
 use super::deadline::Deadline;
+use super::limit::{Limiter, Slowed};
+use super::meter::Carried;
 use super::stage::{Stage, Staged};
 use super::watch::{Moved, Watched};
 use super::{Body, Transport};
@@ -43,11 +45,13 @@ pub struct Pool {
     /// Longest time without progress; see [`super::deadline`].
     window: Duration,
     idle: Mutex<HashMap<Origin, Vec<Connection>>>,
+    limiter: Option<Arc<Limiter>>,
 }
 
 struct Connection {
     sender: http1::SendRequest<Body>,
     moved: Moved,
+    carried: Carried,
     peer: SocketAddr,
     proxied: Option<Option<HeaderValue>>,
     idle_since: Instant,
@@ -57,14 +61,16 @@ struct Connection {
 /// The driver of a stalled connection would wait for the socket for ever.
 impl Drop for Connection {
     fn drop(&mut self) {
+        self.carried.set(None);
         self.driver.abort();
     }
 }
 
 impl Pool {
     /// - `window`: longest time without progress in an exchange.
-    pub fn new(connector: Connector, window: Duration) -> Self {
-        Self { connector, window, idle: Mutex::default() }
+    /// - `limiter`: what all connections together may write.
+    pub fn new(connector: Connector, window: Duration, limiter: Option<Arc<Limiter>>) -> Self {
+        Self { connector, window, idle: Mutex::default(), limiter }
     }
 
     async fn exchange(&self, request: Request<Body>) -> Result<Response<Bytes>, Fault> {
@@ -99,8 +105,10 @@ impl Pool {
         if let Some(connection) = self.take_idle(origin) {
             return Ok((connection, false));
         }
-        let Connected { stream, peer, proxied } = self.connector.connect(origin, uri).await?;
+        let carried = Carried::default();
+        let Connected { stream, peer, proxied } = self.connector.connect(origin, uri, &carried).await?;
         let (stream, moved) = Watched::new(stream);
+        let stream = Slowed::new(stream, self.limiter.clone(), carried.clone());
         let (sender, driver) = http1::Builder::new()
             .max_buf_size(HYPER_BUFFER_BYTES)
             .handshake(TokioIo::new(stream))
@@ -108,7 +116,7 @@ impl Pool {
             .map_err(|e| transport(format!("HTTP with {}: {e}", origin.host)))?;
         // Its error also reaches the sender.
         let driver = tokio::spawn(driver).abort_handle();
-        Ok((Connection { sender, moved, peer, proxied, idle_since: Instant::now(), driver }, true))
+        Ok((Connection { sender, moved, carried, peer, proxied, idle_since: Instant::now(), driver }, true))
     }
 
     /// The connection used last is the one most likely to be alive and fast.
@@ -124,6 +132,7 @@ impl Pool {
         if (streams && !response.status().is_success()) || connection.sender.ready().await.is_err() {
             return;
         }
+        connection.carried.set(None);
         connection.idle_since = Instant::now();
         self.idle.lock().unwrap_or_else(|e| e.into_inner()).entry(origin).or_default().push(connection);
     }
@@ -137,6 +146,7 @@ impl Pool {
         let body_bytes = request.body().size_hint().exact().unwrap_or_default();
         let overdue = overdue(self.window, body_bytes, stage, connection.moved.clone());
         stage.set(if body_bytes == 0 { Step::Answer } else { Step::Sending });
+        connection.carried.set(Some(stage.clone()));
         let exchange = async {
             let response =
                 connection.sender.try_send_request(request).await.map_err(|mut e| match e.take_message() {
@@ -173,10 +183,10 @@ impl Transport for Pool {
 
 /// Ends when the exchange has to, and says why.
 async fn overdue(window: Duration, body_bytes: u64, stage: &Stage, moved: Moved) -> String {
-    let mut deadline = Deadline::new(window, body_bytes, tokio::time::Instant::now(), moved.traffic());
+    let mut deadline = Deadline::new(window, body_bytes, stage.time(), moved.traffic());
     loop {
         tokio::time::sleep(window / LOOKS).await;
-        let (now, step) = (tokio::time::Instant::now(), stage.now().step);
+        let (now, step) = (stage.time(), stage.now().step);
         if let Some(why) = deadline.overdue(now, step, moved.traffic()) {
             return why;
         }
@@ -219,4 +229,22 @@ fn chain(error: &(dyn std::error::Error + 'static)) -> String {
         cause = inner.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::explain::Cost;
+
+    #[tokio::test(start_paused = true)]
+    async fn what_our_own_limit_holds_back_is_not_given_up() {
+        let second = Duration::from_secs(1);
+        let stage = Stage::new(Step::Sending);
+        let (_, moved) = Watched::new(tokio::io::empty());
+        let mut given_up = Box::pin(overdue(second, 1 << 20, &stage, moved));
+        stage.enter(Cost::Rate);
+        assert!(tokio::time::timeout(3600 * second, &mut given_up).await.is_err());
+        stage.rest();
+        assert!(tokio::time::timeout(2 * second, &mut given_up).await.is_ok());
+    }
 }

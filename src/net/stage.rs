@@ -8,12 +8,20 @@ use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use tokio::time::Instant;
 
+use super::meter::{Meter, Totals};
 use super::{Body, BodyError};
 use crate::model::event::Step;
+use crate::model::explain::Cost;
 
 /// Shared among clones. Put one into the extensions of a request, and the transport keeps it up to date.
 #[derive(Debug, Clone)]
-pub struct Stage(Arc<Mutex<State>>);
+pub struct Stage(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    state: Mutex<State>,
+    meter: Meter,
+}
 
 #[derive(Debug, Clone, Copy)]
 pub struct State {
@@ -26,10 +34,21 @@ pub struct State {
 
 impl Stage {
     pub fn new(step: Step) -> Self {
-        Self(Arc::new(Mutex::new(State { step, since: Instant::now(), bytes_sent: 0 })))
+        Self::counted(step, None)
+    }
+
+    /// - `totals`: what the exchange spends its time on is added here.
+    pub fn counted(step: Step, totals: Option<Arc<Totals>>) -> Self {
+        let state = Mutex::new(State { step, since: Instant::now(), bytes_sent: 0 });
+        Self(Arc::new(Inner { state, meter: Meter::new(cost_of(step), totals) }))
     }
 
     pub fn set(&self, step: Step) {
+        self.0.meter.set_rest(cost_of(step));
+        // What the last try waited for, nobody waits for any more.
+        if !matches!(step, Step::Answer | Step::Receiving) {
+            self.0.meter.rest();
+        }
         let mut state = self.lock();
         if state.step != step {
             (state.step, state.since) = (step, Instant::now());
@@ -43,8 +62,40 @@ impl Stage {
         *self.lock()
     }
 
+    /// From now on, the time goes into this.
+    pub fn enter(&self, cost: Cost) {
+        self.0.meter.enter(cost);
+    }
+
+    /// From now on, the time goes into what the step is about.
+    pub fn rest(&self) {
+        self.0.meter.rest();
+    }
+
+    /// What time it is on a clock that stands while this process itself holds the exchange back: by its own limits, or for
+    /// want of a buffer. By it, deadlines and expectations say something of network and store.
+    pub fn time(&self) -> Instant {
+        Instant::now() - self.0.meter.held()
+    }
+
+    /// The exchange is over.
+    pub fn end(&self) {
+        self.0.meter.end();
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(|e| e.into_inner())
+        self.0.state.lock().unwrap_or_else(|e| e.into_inner())
+    }
+}
+
+/// What time is spent on at a step, unless somebody knows better.
+fn cost_of(step: Step) -> Cost {
+    match step {
+        Step::Turn => Cost::Throttled,
+        Step::BackOff => Cost::Retry,
+        Step::Connection => Cost::Connection,
+        Step::Sending => Cost::Other,
+        Step::Answer | Step::Receiving => Cost::Store,
     }
 }
 
@@ -66,10 +117,9 @@ impl Staged {
     }
 
     fn count(&self, bytes: usize) {
-        let mut state = self.stage.lock();
-        state.bytes_sent += bytes as u64;
+        self.stage.lock().bytes_sent += bytes as u64;
         if self.body.is_end_stream() {
-            (state.step, state.since) = (Step::Answer, Instant::now());
+            self.stage.set(Step::Answer);
         }
     }
 }

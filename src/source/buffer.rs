@@ -21,7 +21,7 @@ pub const ALIGN: usize = 4096;
 /// 512 KiB: 0.46, 0.47, 0.46, 0.41.
 pub const CHUNK_BYTES: usize = 512 << 10;
 /// Room for a chunk and for the rest of the blocks it begins and ends in.
-const BUFFER_BYTES: usize = CHUNK_BYTES + ALIGN;
+pub const BUFFER_BYTES: usize = CHUNK_BYTES + ALIGN;
 
 const _: () = assert!(ALIGN.is_power_of_two() && CHUNK_BYTES.is_multiple_of(ALIGN));
 

@@ -23,7 +23,7 @@ use super::{Reading, Source, SourceError};
 const PAGE: usize = 4096;
 /// Length of a window. Larger ones save system calls, smaller ones resident memory.
 const WINDOW_BYTES: usize = 8 << 20;
-/// Windows that stay mapped for the chunks to come.
+/// Windows that stay mapped for the chunks to come, at most.
 const WINDOWS_KEPT: usize = 32;
 /// Costs no memory, so larger than a buffer: fewer wake-ups for the same bytes (`tuning/README.md`, what was tried).
 const CHUNK_BYTES: usize = 2 << 20;
@@ -38,6 +38,7 @@ const _: () = assert!(WINDOW_BYTES.is_multiple_of(CHUNK_BYTES));
 
 pub struct MmapSource {
     file: Arc<SourceFile>,
+    windows_kept: usize,
     /// The windows used last, latest at the back.
     kept: Mutex<VecDeque<Arc<Window>>>,
     /// A page was missing under some window that is gone by now. Windows share it, and nothing else: one that held the
@@ -46,11 +47,14 @@ pub struct MmapSource {
 }
 
 impl MmapSource {
+    /// - `mapped_bytes`: so much may stay mapped beside the windows that are in use; one window at least, 256 MiB at most.
+    ///
     /// # Errors
     /// If the handler cannot be installed or the file cannot be mapped at all.
-    pub fn new(file: Arc<SourceFile>) -> io::Result<Self> {
+    pub fn new(file: Arc<SourceFile>, mapped_bytes: u64) -> io::Result<Self> {
         install_handler()?;
-        let source = Self { file, kept: Mutex::default(), torn: Arc::default() };
+        let windows_kept = (mapped_bytes / WINDOW_BYTES as u64).clamp(1, WINDOWS_KEPT as u64) as usize;
+        let source = Self { file, windows_kept, kept: Mutex::default(), torn: Arc::default() };
         if source.file.bytes() > 0 {
             source.window(0)?;
         }
@@ -69,7 +73,7 @@ impl MmapSource {
         let bytes = (WINDOW_BYTES as u64).min(self.file.bytes().saturating_sub(start)) as usize;
         let window = Arc::new(Window::map(&self.file, start, bytes, self.torn.clone())?);
         kept.push_back(window.clone());
-        let gone = if kept.len() > WINDOWS_KEPT { kept.pop_front() } else { None };
+        let gone = if kept.len() > self.windows_kept { kept.pop_front() } else { None };
         // Unmapping takes its time; nobody needs to wait for it.
         drop(kept);
         drop(gone);
@@ -96,16 +100,16 @@ impl Source for MmapSource {
         }
         let slice = match self.chunk(at, bytes) {
             Ok(slice) => slice,
-            Err(error) => return Box::pin(ready(Err(error))),
+            Err(error) => return Reading::new(ready(Err(error))),
         };
         let file = self.file.clone();
         // Populating what is there already looks at every page once more: 14 % of an upload's CPU. The handler guards.
         if slice.is_resident() {
-            return Box::pin(ready(Ok(Bytes::from_owner(slice))));
+            return Reading::new(ready(Ok(Bytes::from_owner(slice))));
         }
         let populating = tokio::task::spawn_blocking(move || slice.populated(&file));
         let file = self.file.clone();
-        Box::pin(async move { populating.await.unwrap_or_else(|e| Err(file.unreadable(at, io::Error::other(e)))) })
+        Reading::new(async move { populating.await.unwrap_or_else(|e| Err(file.unreadable(at, io::Error::other(e)))) })
     }
 
     fn chunk_bytes(&self) -> usize {
@@ -125,7 +129,7 @@ impl Source for MmapSource {
 
 /// Two reads in one; only reads that begin anywhere but at a chunk's start need it, and such are rare.
 fn join(first: Reading, second: Reading) -> Reading {
-    Box::pin(async move {
+    Reading::new(async move {
         let (first, second) = (first.await?, second.await?);
         Ok([first, second].concat().into())
     })
@@ -350,7 +354,7 @@ mod tests {
         let path = scratch.path().join("f");
         std::fs::write(&path, vec![7; 4 * CHUNK_BYTES]).unwrap();
         let file = Arc::new(SourceFile::open(&path).unwrap());
-        let source = MmapSource::new(file).unwrap();
+        let source = MmapSource::new(file, u64::MAX).unwrap();
         let chunk = source.read(0, CHUNK_BYTES).await.unwrap();
         source.check().unwrap();
         std::fs::File::options().write(true).open(&path).unwrap().set_len(10).unwrap();
@@ -367,7 +371,7 @@ mod tests {
         let path = scratch.path().join("mapped-and-gone");
         std::fs::write(&path, vec![7; 2 * CHUNK_BYTES]).unwrap();
         let is_mapped = || std::fs::read_to_string("/proc/self/maps").unwrap().contains("mapped-and-gone");
-        let source = MmapSource::new(Arc::new(SourceFile::open(&path).unwrap())).unwrap();
+        let source = MmapSource::new(Arc::new(SourceFile::open(&path).unwrap()), u64::MAX).unwrap();
         let chunk = source.read(0, CHUNK_BYTES).await.unwrap();
         drop(source);
         assert!(is_mapped(), "a chunk is still out");
@@ -381,7 +385,7 @@ mod tests {
         let path = scratch.path().join("f");
         let bytes = WINDOW_BYTES * (WINDOWS_KEPT + 2);
         std::fs::File::create(&path).unwrap().set_len(bytes as u64).unwrap();
-        let source = MmapSource::new(Arc::new(SourceFile::open(&path).unwrap())).unwrap();
+        let source = MmapSource::new(Arc::new(SourceFile::open(&path).unwrap()), u64::MAX).unwrap();
         let chunk = source.read(0, CHUNK_BYTES).await.unwrap();
         let cut = std::fs::File::options().write(true).open(&path).unwrap();
         cut.set_len(10).unwrap();
@@ -392,5 +396,23 @@ mod tests {
             source.read((i * WINDOW_BYTES) as u64, CHUNK_BYTES).await.unwrap();
         }
         assert!(source.check().is_err());
+    }
+
+    #[tokio::test]
+    async fn no_more_stays_mapped_than_may() {
+        let scratch = tempfile::tempdir().unwrap();
+        let path = scratch.path().join("mapped-in-part");
+        std::fs::File::create(&path).unwrap().set_len(8 * WINDOW_BYTES as u64).unwrap();
+        let windows = || std::fs::read_to_string("/proc/self/maps").unwrap().matches("mapped-in-part").count();
+        for (mapped_bytes, expected) in [(0, 1), (3 * WINDOW_BYTES as u64, 3), (u64::MAX, 8)] {
+            let source = MmapSource::new(Arc::new(SourceFile::open(&path).unwrap()), mapped_bytes).unwrap();
+            for i in 0..8 {
+                source.read((i * WINDOW_BYTES) as u64, CHUNK_BYTES).await.unwrap();
+            }
+            let kept = source.kept.lock().unwrap().len();
+            assert_eq!(kept, expected);
+            // Neighbours in the file may be neighbours in memory, which the kernel shows as one.
+            assert!((1..=expected).contains(&windows()), "{} of {expected}", windows());
+        }
     }
 }

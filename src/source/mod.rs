@@ -11,7 +11,10 @@
 //! | `watched.rs` | a reader that looks whether the file is still the same |
 
 use std::io;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
@@ -30,7 +33,7 @@ mod residency;
 pub mod uring;
 pub mod watched;
 
-use buffer::BufferPool;
+use buffer::{BufferPool, Lease};
 use file::SourceFile;
 
 /// Why a file cannot be read, named by what the caller can do about it.
@@ -54,8 +57,52 @@ pub enum SourceError {
     Reader { path: String, reader: ReaderKind, cause: io::Error },
 }
 
-/// A read that has begun.
-pub type Reading = BoxFuture<'static, Result<Bytes, SourceError>>;
+/// A read that has begun, or that waits for a buffer to begin.
+pub struct Reading {
+    result: BoxFuture<'static, Result<Bytes, SourceError>>,
+    /// `None`: it has begun.
+    waits_for_buffer: Option<Arc<AtomicBool>>,
+}
+
+impl Reading {
+    pub fn new(result: impl Future<Output = Result<Bytes, SourceError>> + Send + 'static) -> Self {
+        Self { result: Box::pin(result), waits_for_buffer: None }
+    }
+
+    /// Waits for a buffer of `pool`, then goes on with `read`.
+    pub fn with_lease<F>(pool: &BufferPool, read: impl FnOnce(Lease) -> F + Send + 'static) -> Self
+    where
+        F: Future<Output = Result<Bytes, SourceError>> + Send,
+    {
+        let waits = Arc::new(AtomicBool::new(true));
+        let (pool, still) = (pool.clone(), waits.clone());
+        let result = async move {
+            let lease = pool.lease().await;
+            still.store(false, Relaxed);
+            read(lease).await
+        };
+        Self { result: Box::pin(result), waits_for_buffer: Some(waits) }
+    }
+
+    /// With `check` done to what was read.
+    fn then(self, check: impl FnOnce(Bytes) -> Result<Bytes, SourceError> + Send + 'static) -> Self {
+        let Self { result, waits_for_buffer } = self;
+        Self { result: Box::pin(async move { check(result.await?) }), waits_for_buffer }
+    }
+
+    /// Whether what it waits for is a buffer, as of when it was polled last.
+    pub fn waits_for_buffer(&self) -> bool {
+        self.waits_for_buffer.as_ref().is_some_and(|waits| waits.load(Relaxed))
+    }
+}
+
+impl Future for Reading {
+    type Output = Result<Bytes, SourceError>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        self.result.as_mut().poll(cx)
+    }
+}
 
 /// Reads chunks of one file. Called from tokio tasks, which it never keeps waiting for a disk.
 pub trait Source: Send + Sync {
@@ -92,14 +139,23 @@ const RESIDENT_SHARE: f64 = 0.9;
 /// against pread, 12 rounds in turn); any other is read through io_uring, which leaves the page cache as it is. Blocks on
 /// the disk.
 ///
+/// - `mapped_bytes`: so much of the file may stay mapped, for the chunks to come.
+///
 /// # Errors
 /// [`SourceError::Reader`] if the wanted reader is not to be had here. Without a wish there always is one.
-pub fn choose(wanted: Option<ReaderKind>, file: &Arc<SourceFile>, pool: &BufferPool) -> Result<Chosen, SourceError> {
+pub fn choose(
+    wanted: Option<ReaderKind>,
+    file: &Arc<SourceFile>,
+    pool: &BufferPool,
+    mapped_bytes: u64,
+) -> Result<Chosen, SourceError> {
     let refused = |kind, cause| SourceError::Reader { path: file.path().display().to_string(), reader: kind, cause };
     if let Some(kind) = wanted {
         let source: Arc<dyn Source> = match kind {
             ReaderKind::Pread => Arc::new(pread::PreadSource::new(file.clone(), pool.clone())),
-            ReaderKind::Mmap => Arc::new(mmap::MmapSource::new(file.clone()).map_err(|e| refused(kind, e))?),
+            ReaderKind::Mmap => {
+                Arc::new(mmap::MmapSource::new(file.clone(), mapped_bytes).map_err(|e| refused(kind, e))?)
+            }
             ReaderKind::Uring => {
                 Arc::new(uring::UringSource::new(file.clone(), pool.clone()).map_err(|e| refused(kind, e))?)
             }
@@ -110,7 +166,7 @@ pub fn choose(wanted: Option<ReaderKind>, file: &Arc<SourceFile>, pool: &BufferP
     let percent = (resident * 100.0) as u32;
     if resident >= RESIDENT_SHARE {
         let reason = format!("{percent} % of the file is in the page cache");
-        return Ok(match mmap::MmapSource::new(file.clone()) {
+        return Ok(match mmap::MmapSource::new(file.clone(), mapped_bytes) {
             Ok(source) => Chosen { source: Arc::new(source), kind: ReaderKind::Mmap, reason },
             Err(cause) => {
                 let source = Arc::new(pread::PreadSource::new(file.clone(), pool.clone()));

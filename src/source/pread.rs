@@ -41,13 +41,13 @@ impl PreadSource {
 impl Source for PreadSource {
     fn read(&self, at: u64, bytes: usize) -> Reading {
         let Some(mut lease) = self.pool.try_lease() else {
-            let (file, pool) = (self.file.clone(), self.pool.clone());
-            return Box::pin(async move { read_on_thread(file, pool.lease().await, at, 0, bytes).await });
+            let file = self.file.clone();
+            return Reading::with_lease(&self.pool, move |lease| read_on_thread(file, lease, at, 0, bytes));
         };
         let there = read_from_memory(&self.file, &mut lease, at, bytes);
         self.note(there == bytes);
         if there == bytes {
-            return Box::pin(ready(Ok(lease.freeze(0..bytes))));
+            return Reading::new(ready(Ok(lease.freeze(0..bytes))));
         }
         read_on_thread(self.file.clone(), lease, at, there, bytes)
     }
@@ -83,7 +83,7 @@ fn read_on_thread(file: Arc<SourceFile>, mut lease: Lease, at: u64, there: usize
         reader.file().read_exact_at(&mut lease.bytes_mut()[there..bytes], at + there as u64)?;
         Ok(lease.freeze(0..bytes))
     });
-    Box::pin(async move {
+    Reading::new(async move {
         let result = reading.await.unwrap_or_else(|e| Err(std::io::Error::other(e)));
         result.map_err(|cause| file.unreadable(at, cause))
     })

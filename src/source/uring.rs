@@ -83,17 +83,15 @@ impl UringSource {
 impl Source for UringSource {
     fn read(&self, at: u64, bytes: usize) -> Reading {
         let (chunk, file, requests) = (Chunk::new(at, bytes), self.file.clone(), self.requests.clone());
-        let begun = self.pool.try_lease().map(|lease| begin(&requests, chunk, lease));
-        let pool = self.pool.clone();
-        Box::pin(async move {
-            let reading = match begun {
-                Some(reading) => reading,
-                None => begin(&requests, chunk, pool.lease().await),
-            };
+        let result = move |reading: oneshot::Receiver<io::Result<Bytes>>| async move {
             let stopped = |_| Err(io::Error::other("the ring's thread has ended"));
             let result = reading.await.unwrap_or_else(stopped);
             result.map_err(|cause| -> SourceError { file.unreadable(at, cause) })
-        })
+        };
+        match self.pool.try_lease() {
+            Some(lease) => Reading::new(result(begin(&requests, chunk, lease))),
+            None => Reading::with_lease(&self.pool, move |lease| result(begin(&requests, chunk, lease))),
+        }
     }
 
     fn chunk_bytes(&self) -> usize {

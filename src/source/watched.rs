@@ -53,11 +53,7 @@ impl Source for Watched {
         // Begun before the future is polled, as the trait promises.
         let reading = self.source.read(at, bytes);
         let watch = self.watch.clone();
-        Box::pin(async move {
-            let chunk = reading.await?;
-            watch.look(at + bytes as u64, Instant::now())?;
-            Ok(chunk)
-        })
+        reading.then(move |chunk| watch.look(at + bytes as u64, Instant::now()).map(|()| chunk))
     }
 
     fn chunk_bytes(&self) -> usize {

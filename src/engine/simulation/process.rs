@@ -14,6 +14,7 @@ use super::transport::SimTransport;
 use super::world::{LOG, Shared, World};
 use crate::checkpoint::Journal;
 use crate::checkpoint::journal::Writer;
+use crate::engine::memory;
 use crate::engine::prepare::Prepared;
 use crate::engine::slots::Slots;
 use crate::engine::transfer::Transfer;
@@ -148,6 +149,10 @@ impl Machine {
             retry: RetryPolicy { base, cap, ..RetryPolicy::default() },
             buffers: self.buffers.clone(),
             endpoint_name: self.store.endpoint().to_owned(),
+            threads: 1,
+            explain: false,
+            max_rate: None,
+            memory: memory::Memory::new(None, false, 0).expect("a part has room"),
         }
     }
 }
@@ -215,7 +220,7 @@ struct Memory(Bytes);
 
 impl Source for Memory {
     fn read(&self, at: u64, bytes: usize) -> Reading {
-        Box::pin(std::future::ready(Ok(self.0.slice(at as usize..at as usize + bytes))))
+        Reading::new(std::future::ready(Ok(self.0.slice(at as usize..at as usize + bytes))))
     }
 
     fn chunk_bytes(&self) -> usize {
