@@ -93,6 +93,7 @@ impl Prepared {
             reader_reason: self.chosen.reason.clone(),
             checkpoint: self.checkpoint.clone(),
             buffer_bytes: self.buffer_bytes(engine, request.parallel),
+            tuned: request.tuned.clone(),
         }
     }
 

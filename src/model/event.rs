@@ -32,6 +32,9 @@ pub enum Event {
         checkpoint: Option<PathBuf>,
         /// Upper bound of the pooled buffers of this transfer, in bytes.
         buffer_bytes: u64,
+        /// Profile of `haul tune` that some of this was taken from. Serialised as `checkpoint` is.
+        #[serde(serialize_with = "lossy")]
+        tuned: Option<PathBuf>,
     },
     /// A checkpoint was found and is good: this much is already in the store.
     Resumed { upload_id: UploadId, parts: u32, bytes: u64 },
