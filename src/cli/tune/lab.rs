@@ -13,7 +13,8 @@ use haul::error::Error;
 use haul::model::event::Event;
 use haul::model::object::{Bucket, Key, ObjectUrl};
 use haul::model::retry::FaultKind;
-use haul::model::settings::{CheckpointAt, Parallel, PartSize, UploadRequest};
+use haul::model::settings::{CheckpointAt, Parallel, PartSize, ReaderKind, UploadRequest};
+use haul::source::SourceError;
 use haul::source::file::SourceFile;
 use haul::source::reread::forget;
 use tempfile::NamedTempFile;
@@ -194,12 +195,15 @@ impl Lab {
         request
     }
 
-    /// Whether a reader can be had here.
-    pub async fn can_read(&mut self, setting: &Setting) -> Result<bool, Failure> {
+    /// Which reader would be used; `None` if the one of the setting cannot be had here.
+    ///
+    /// # Errors
+    /// Exit code 3 if the file cannot be read.
+    pub async fn reader(&mut self, setting: &Setting) -> Result<Option<ReaderKind>, Failure> {
         let request = self.request(setting);
         match self.client(setting.threads)?.plan(&request).await {
-            Ok(_) => Ok(true),
-            Err(Error::Source(haul::source::SourceError::Reader { .. })) => Ok(false),
+            Ok(Event::Planned { reader, .. }) => Ok(Some(reader)),
+            Ok(_) | Err(Error::Source(SourceError::Reader { .. })) => Ok(None),
             Err(error) => Err(error.into()),
         }
     }

@@ -43,7 +43,7 @@ use super::values;
 
 const MIB: u64 = 1 << 20;
 /// The budget is enough for so many samples; a search takes fewer if it can.
-const SAMPLES: u64 = 64;
+const SAMPLES: u64 = 96;
 /// Shortest and longest file that is made to be sent, in bytes: haul without a profile cuts no shorter one into parts.
 const FILE_BYTES: (u64, u64) = (PartPlan::AUTO_SINGLE_BYTES, 256 * MIB);
 /// Parts in flight that are tried.
@@ -274,9 +274,11 @@ impl Run<'_> {
 
     async fn space(&self, lab: &mut Lab, sample_bytes: u64, threads: u32) -> Result<Space, Failure> {
         let mut readers = vec![None];
-        for kind in [ReaderKind::Mmap, ReaderKind::Pread, ReaderKind::Uring] {
-            if lab.can_read(&Setting { reader: Some(kind), ..Setting::automatic(threads) }).await? {
-                readers.push(Some(kind));
+        let automatic = lab.reader(&Setting::automatic(threads)).await?;
+        for kind in [ReaderKind::Mmap, ReaderKind::Pread, ReaderKind::Uring].map(Some) {
+            if kind != automatic && lab.reader(&Setting { reader: kind, ..Setting::automatic(threads) }).await? == kind
+            {
+                readers.push(kind);
             }
         }
         let cores = std::thread::available_parallelism().map_or(1, |n| n.get() as u32);
@@ -390,6 +392,25 @@ fn automatic(profile: &Profile) -> Option<Choice> {
     Choice::of(tried)
 }
 
+/// What the choice owes to the rule of taking the cheaper of equals, and whether it was worth the search.
+fn verdict(profile: &Profile) -> String {
+    let chosen = &profile.chosen;
+    let mut words = Vec::new();
+    if let Some(second) = profile.runner_up.as_ref().filter(|s| s.bytes_per_second > chosen.bytes_per_second) {
+        let percent = (second.bytes_per_second / chosen.bytes_per_second - 1.0) * 100.0;
+        words.push(format!("the runner-up's {percent:.1} % more may be chance, and it costs more"));
+    }
+    let Some(own) = automatic(profile).filter(|own| own.setting != chosen.setting) else {
+        return words.join("; ");
+    };
+    let ratio = chosen.bytes_per_second / own.bytes_per_second;
+    words.push(match chosen.interval.zip(own.interval) {
+        Some(([low, _], [_, high])) if high < low => format!("{ratio:.2} times what haul carries without a profile"),
+        _ => "not measurably better than haul without a profile".to_owned(),
+    });
+    words.join("; ")
+}
+
 fn milliseconds(seconds: f64) -> String {
     format!("{:.2} ms", seconds * 1e3)
 }
@@ -418,6 +439,10 @@ fn summary(profile: &Profile) -> String {
     }
     if let Some(own) = automatic(profile).filter(|own| own.setting != chosen.setting) {
         rows.push(("automatic", format!("{}: {}", in_words(&own.setting), with_interval(&own))));
+    }
+    let words = verdict(profile);
+    if !words.is_empty() {
+        rows.push(("verdict", words));
     }
     let sent = BinaryBytes(cost.bytes);
     let ended = why_it_ended(cost.ended);

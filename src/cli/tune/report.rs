@@ -5,7 +5,7 @@ use indicatif::BinaryBytes;
 use super::profile::{Choice, Profile};
 use super::search::{Setting, Tried};
 use super::svg::{Anchor, Svg, escaped, round_step};
-use super::{automatic, in_words, milliseconds, rate, size, why_it_ended, with_interval};
+use super::{automatic, in_words, milliseconds, rate, size, verdict, why_it_ended, with_interval};
 
 const STYLE: &str = "\
 body{font:15px/1.5 system-ui,sans-serif;color:#1d2733;background:#fff;max-width:960px;margin:2rem auto;padding:0 1rem}
@@ -81,7 +81,9 @@ fn cards(profile: &Profile) -> String {
     if let Some(own) = automatic(profile).filter(|own| !shown.contains(&Some(own.setting))) {
         cards += &card("own", "haul without a profile", &own);
     }
-    format!("<div class=\"cards\">\n{cards}</div>\n")
+    let words = verdict(profile);
+    let words = if words.is_empty() { words } else { format!("<p>The choice: {}.</p>\n", escaped(&words)) };
+    format!("<div class=\"cards\">\n{cards}</div>\n{words}")
 }
 
 fn mean(tried: &Tried) -> f64 {
@@ -394,8 +396,8 @@ mod tests {
             "1.00 GiB of 8.00 GiB",
             "12.5 of 120 s",
             "17 uploads",
-            "frame-chosen",
-            "frame-second",
+            "class=\"frame-chosen\"",
+            "class=\"frame-second\"",
         ] {
             assert!(page.contains(words), "{words}");
         }

@@ -196,7 +196,7 @@ impl Tried {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Ended {
-    /// The final was decided, or more samples would not decide it.
+    /// All axes were climbed, and the final was decided or more samples would not decide it.
     Decided,
     OutOfBytes,
     OutOfTime,
@@ -218,6 +218,8 @@ struct Search<'a, M> {
     tried: Vec<Tried>,
     allowed: Budget,
     spent: Budget,
+    /// Which budget did not allow an upload that was wanted.
+    short: Option<Ended>,
     grace: Duration,
     rng: fastrand::Rng,
     measure: M,
@@ -240,7 +242,7 @@ pub async fn search<E>(
 ) -> Result<Found, E> {
     let rng = fastrand::Rng::with_seed(seed);
     let (allowed, spent) = (budget.share(CLIMB_SHARE), Budget::default());
-    let mut search = Search { space, tried: Vec::new(), allowed, spent, grace, rng, measure };
+    let mut search = Search { space, tried: Vec::new(), allowed, spent, short: None, grace, rng, measure };
     search.climb(start).await?;
     search.allowed = budget;
     search.finish(Setting::automatic(start.threads)).await?;
@@ -313,7 +315,12 @@ impl<E, M: AsyncFnMut(Trial) -> Result<Seen, E>> Search<'_, M> {
     /// What one upload carries, or `None` if the budget does not allow it.
     async fn upload(&mut self, index: usize, patience: f64) -> Result<Option<f64>, E> {
         let left = self.allowed.time.saturating_sub(self.spent.time);
-        if self.allowed.bytes.saturating_sub(self.spent.bytes) < self.space.sample_bytes || left.is_zero() {
+        if left.is_zero() {
+            self.short = Some(Ended::OutOfTime);
+            return Ok(None);
+        }
+        if self.allowed.bytes.saturating_sub(self.spent.bytes) < self.space.sample_bytes {
+            self.short = Some(Ended::OutOfBytes);
             return Ok(None);
         }
         let best = self.tried.iter().map(Tried::mean).fold(0.0, f64::max);
@@ -325,6 +332,7 @@ impl<E, M: AsyncFnMut(Trial) -> Result<Seen, E>> Search<'_, M> {
         self.spent.time += seen.spent.time;
         // What the end of the budget cut off says nothing of the setting.
         if seen.cut && patience > left {
+            self.short = Some(Ended::OutOfTime);
             return Ok(None);
         }
         self.tried[index].cut += u32::from(seen.cut);
@@ -346,11 +354,7 @@ impl<E, M: AsyncFnMut(Trial) -> Result<Seen, E>> Search<'_, M> {
     }
 
     fn found(self) -> Found {
-        let ended = match () {
-            () if self.allowed.time <= self.spent.time => Ended::OutOfTime,
-            () if self.allowed.bytes.saturating_sub(self.spent.bytes) < self.space.sample_bytes => Ended::OutOfBytes,
-            () => Ended::Decided,
-        };
+        let ended = self.short.unwrap_or(Ended::Decided);
         let mut tried = self.tried;
         tried.retain(|tried| tried.warm_up.is_some());
         let (chosen, runner_up) = choose(&tried);
@@ -451,7 +455,8 @@ mod tests {
 
     /// Searches a surface as if time passed.
     fn searched(surface: &Surface, space: &Space, budget: Budget, seed: u64) -> Outcome {
-        let mut rng = fastrand::Rng::with_seed(!seed);
+        // The noise repeats after 1,000 seeds, the order of the samples does not.
+        let mut rng = fastrand::Rng::with_seed(seed % 1000);
         let (mut spent, mut uploads) = (Budget::default(), 0);
         let measure = async |trial: Trial| {
             let noise = (0..12).map(|_| rng.f64()).sum::<f64>() - 6.0;
@@ -487,11 +492,11 @@ mod tests {
     }
 
     #[test]
-    fn a_tenth_of_the_space_is_enough() {
+    fn a_twentieth_of_the_space_is_enough() {
         let space = space();
         let all = space.readers.len() * space.parallel.len() * space.part_bytes.len() * space.threads.len();
         let found = searched(&LONG, &space, BUDGET, 1).found;
-        assert!(found.tried.len() * 10 <= all, "{} of {all} settings were tried", found.tried.len());
+        assert!(found.tried.len() * 20 <= all, "{} of {all} settings were tried", found.tried.len());
         assert_eq!(found.ended, Ended::Decided);
     }
 
@@ -581,7 +586,7 @@ mod tests {
     fn the_same_seed_makes_the_same_search() {
         let tried = |seed| searched(&LONG, &space(), BUDGET, seed).found.tried;
         assert_eq!(tried(7), tried(7));
-        assert_ne!(tried(7), tried(8));
+        assert_ne!(tried(7), tried(1007), "another order meets another noise");
     }
 
     #[test]
