@@ -58,6 +58,11 @@ impl Client {
         wait(self.0.abort_upload(bucket, key, upload_id))
     }
 
+    /// See [`client::Client::delete_object`].
+    pub fn delete_object(&self, bucket: &Bucket, key: &Key, version_id: Option<&str>) -> Result<(), Error> {
+        wait(self.0.delete_object(bucket, key, version_id))
+    }
+
     /// See [`client::Client::create_bucket`].
     pub fn create_bucket(&self, bucket: &Bucket) -> Result<(), Error> {
         wait(self.0.create_bucket(bucket))

@@ -26,6 +26,7 @@ use crate::source::buffer::BufferPool;
 use crate::store::credentials::Credentials;
 use crate::store::operations::abort::Abort;
 use crate::store::operations::create_bucket::CreateBucket;
+use crate::store::operations::delete::Delete;
 use crate::store::operations::head::Head;
 pub use crate::store::operations::head::ObjectInfo;
 use crate::store::operations::list_uploads::ListUploads;
@@ -166,6 +167,17 @@ impl Client {
         let (bucket, key, upload_id) = (bucket.clone(), key.clone(), upload_id.clone());
         self.run(|engine| async move {
             engine.exchange(&Abort { bucket: &bucket, key: &key, upload_id: &upload_id }, None).await
+        })
+        .await
+    }
+
+    /// Deletes an object; one that is not there is a success. With `version_id`, in a bucket that keeps versions, that version
+    /// and no other.
+    pub async fn delete_object(&self, bucket: &Bucket, key: &Key, version_id: Option<&str>) -> Result<(), Error> {
+        let (bucket, key, version_id) = (bucket.clone(), key.clone(), version_id.map(str::to_owned));
+        self.run(|engine| async move {
+            let operation = Delete { bucket: &bucket, key: &key, version_id: version_id.as_deref() };
+            engine.exchange(&operation, None).await
         })
         .await
     }

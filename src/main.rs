@@ -40,6 +40,7 @@ fn run(typed: &Cli) -> Result<(), Failure> {
             cli::uploads::abort(url, connect, upload_id.as_deref(), *older_than, typed.quiet)
         }
         Command::Credentials { connect, json } => cli::credentials::run(connect, *json),
+        Command::Tune(tune) => cli::tune::run(tune, typed.quiet),
         Command::Serve(serve) => cli::serve::run(serve).map_err(|e| Failure::usage(e.to_string())),
     }
 }

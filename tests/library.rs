@@ -13,6 +13,7 @@ use haul::client::Client;
 use haul::error::Error;
 use haul::model::event::Event;
 use haul::model::object::{Bucket, Fingerprint, Key};
+use haul::model::retry::FaultKind;
 use haul::model::settings::{CheckpointAt, ClientSettings, Parallel, PartSize, UploadRequest};
 use haul::store::credentials::Credentials;
 
@@ -72,6 +73,24 @@ fn a_plain_thread_uploads_and_hears_events() {
     let info = client.stat(&Bucket::new("demo").unwrap(), &Key::new("k").unwrap()).unwrap();
     assert_eq!((info.bytes, info.crc64), (content.len() as u64, Some(done.crc64)));
     assert_eq!(info.etag, Some(done.etag));
+}
+
+#[test]
+fn a_deleted_object_is_gone_and_one_that_is_not_there_can_be_deleted() {
+    let scratch = tempfile::tempdir().unwrap();
+    let store = Served::start(scratch.path());
+    let client = blocking::Client::new(settings(&store), credentials()).unwrap();
+    let (file, content) = random_file(scratch.path(), 10, 1);
+    let UploadRequest { bucket, key, .. } = request(&file, "k");
+    client.upload(request(&file, "k")).wait().unwrap();
+    assert!(client.stat(&bucket, &key).is_ok() && store.holds(&content));
+    for _ in 0..2 {
+        client.delete_object(&bucket, &key, None).unwrap();
+        assert_eq!(client.stat(&bucket, &key).unwrap_err().fault_kind(), Some(FaultKind::NotFound));
+    }
+    // The embedded store has no versions and says so: the version was in the request.
+    let refused = client.delete_object(&bucket, &key, Some("v1")).unwrap_err();
+    assert!(refused.to_string().contains("NotImplemented"), "{refused}");
 }
 
 #[test]

@@ -8,6 +8,7 @@ use haul::model::object::ObjectUrl;
 use haul::model::settings::{Parallel, PartSize};
 
 use super::serve::ServeArgs;
+use super::tune::TuneArgs;
 use super::values;
 
 const EXAMPLES: &str = "\
@@ -84,6 +85,8 @@ pub enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Find the settings that carry most to an endpoint, and save them for haul put
+    Tune(Box<TuneArgs>),
     /// Run the embedded store
     Serve(ServeArgs),
 }
@@ -129,7 +132,7 @@ pub enum Uploads {
 }
 
 /// How to reach the store.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 pub struct Connect {
     /// Host or URL of the store, or local:DIR for the embedded store [env: HAUL_ENDPOINT, OSS_ENDPOINT]
     #[arg(long, value_name = "URL")]
@@ -226,14 +229,22 @@ pub struct Put {
     #[command(flatten)]
     pub connect: Connect,
     /// auto, or 100 KiB to 5 GiB: 8MiB, 100KB, plain bytes; KB means 1,024 bytes as in the OSS documentation
-    #[arg(long, value_name = "SIZE", default_value = "auto", value_parser = values::part_size)]
-    pub part_size: PartSize,
+    /// [default: auto, or as tuned]
+    #[arg(long, value_name = "SIZE", value_parser = values::part_size)]
+    pub part_size: Option<PartSize>,
     /// Parts in flight: auto, as many as the line is found to need, or 1 to 1024
-    #[arg(long, value_name = "N", default_value = "auto", value_parser = values::parallel)]
-    pub parallel: Parallel,
-    /// How the file is read
-    #[arg(long, value_enum, default_value = "auto")]
-    pub reader: Reader,
+    /// [default: auto, or as tuned]
+    #[arg(long, value_name = "N", value_parser = values::parallel)]
+    pub parallel: Option<Parallel>,
+    /// How the file is read [default: auto, or as tuned]
+    #[arg(long, value_enum)]
+    pub reader: Option<Reader>,
+    /// Profile of haul tune to take what is not typed from, instead of the one it saved for the endpoint
+    #[arg(long, value_name = "FILE", conflicts_with = "no_tuned")]
+    pub tuned: Option<PathBuf>,
+    /// Use no profile of haul tune
+    #[arg(long)]
+    pub no_tuned: bool,
     /// When the file changes while it is read: fail with exit code 3, or restart, up to 5 times
     #[arg(long, value_enum, value_name = "WHAT", default_value = "fail")]
     pub if_changed: IfChanged,

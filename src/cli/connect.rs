@@ -11,8 +11,12 @@ use haul::client::{Client, Keyring};
 use haul::error::Error;
 use haul::model::object::Bucket;
 use haul::model::settings::{Addressing, ClientSettings, Proxy, Signature};
+use haul::server::Shape;
+use haul::store::Store;
+use haul::store::credentials::Credentials;
 use haul::store::credentials::chain::{Surroundings, choose};
 use haul::store::credentials::ossutil::OssutilConfig;
+use haul::store::credentials::source::{Provider, Source};
 
 use super::args::{self, Connect};
 use super::exit::{CREDENTIALS, Failure, SOURCE};
@@ -27,6 +31,29 @@ pub const SOURCES: &str = "the README, under Credentials, has the sources in the
 pub struct Connection {
     pub client: Client,
     _local: Option<Local>,
+}
+
+/// A store that can be reached: what every client of it shares.
+pub struct Place {
+    pub settings: ClientSettings,
+    pub keyring: Arc<Keyring>,
+    /// The embedded store, if that is what it is.
+    local: Option<Local>,
+}
+
+impl Place {
+    /// A client with connections and threads of its own; nothing is sent.
+    ///
+    /// # Errors
+    /// As [`Client::with_keyring`].
+    pub fn client(&self, threads: usize) -> Result<Client, Error> {
+        Client::with_keyring(ClientSettings { threads, ..self.settings.clone() }, self.keyring.clone())
+    }
+
+    /// `scheme://host[:port]`, which names the place in every run; `None` for a store that lives in this process.
+    pub fn endpoint(&self) -> Option<String> {
+        if self.local.is_some() { None } else { Store::new(&self.settings).ok().map(|s| s.endpoint().to_owned()) }
+    }
 }
 
 /// A runtime that only waits: the client's own threads do the work.
@@ -49,28 +76,44 @@ fn env(name: &str) -> Option<String> {
 /// # Errors
 /// Exit code 2 without endpoint, 4 without credentials.
 pub fn connect(typed: &Connect, bucket: &Bucket) -> Result<Connection, Failure> {
-    connect_with(typed, bucket, |_| ())
+    let place = place(typed, bucket)?;
+    let client = place.client(place.settings.threads)?;
+    Ok(Connection { client, _local: place.local })
 }
 
-/// As [`connect`], with settings that `more` sets.
-pub fn connect_with(
-    typed: &Connect,
-    bucket: &Bucket,
-    more: impl FnOnce(&mut ClientSettings),
-) -> Result<Connection, Failure> {
+/// The store that was typed or is configured, with the key that is.
+///
+/// # Errors
+/// As [`connect`].
+pub fn place(typed: &Connect, bucket: &Bucket) -> Result<Place, Failure> {
     let config = read_config(typed.config.as_deref())?;
     let (endpoint, cname) = endpoint(typed, &config, bucket)?;
     let mut settings = settings(typed, endpoint.clone());
-    more(&mut settings);
     if cname {
         settings.addressing.get_or_insert(Addressing::Cname);
     }
     if let Some(directory) = endpoint.strip_prefix("local:") {
-        let (local, credentials) = local::start(Path::new(directory), bucket, &mut settings)?;
-        return Ok(Connection { client: Client::new(settings, Some(credentials))?, _local: Some(local) });
+        let (local, key) = local::start(Path::new(directory), bucket, &mut settings)?;
+        return own(local, key, settings);
     }
     let keyring = Arc::new(keyring(typed, &settings)?);
-    Ok(Connection { client: Client::with_keyring(settings, keyring)?, _local: None })
+    Ok(Place { settings, keyring, local: None })
+}
+
+/// A store in this process that keeps nothing and looks as far away and as busy as `shape` says.
+///
+/// # Errors
+/// Exit code 1 if it cannot be started.
+pub fn shaped(typed: &Connect, shape: Shape, bucket: &Bucket) -> Result<Place, Failure> {
+    let mut settings = settings(typed, String::new());
+    let (local, key) = local::start_shaped(shape, bucket, &mut settings)?;
+    own(local, key, settings)
+}
+
+fn own(local: Local, key: Credentials, settings: ClientSettings) -> Result<Place, Failure> {
+    let provider = Provider::new("key of the embedded store", Source::Key(key));
+    let keyring = Arc::new(Keyring::new(provider, &settings)?);
+    Ok(Place { settings, keyring, local: Some(local) })
 }
 
 /// What the source that wins gives; warns if a file that holds a secret can be read by others. Nothing is asked yet.

@@ -1,10 +1,11 @@
-//! `--endpoint local:DIR`: the embedded store in this process, over a directory, with a key of its own.
+//! The embedded store in this process, with a key of its own: over a directory (`--endpoint local:DIR`), or one that keeps
+//! nothing and is slowed down (`haul tune --shape`).
 
 use std::path::Path;
 
 use haul::model::object::Bucket;
 use haul::model::settings::{Addressing, ClientSettings, Proxy};
-use haul::server::{AccessKey, Config, Server, StoreKind};
+use haul::server::{AccessKey, Config, Server, Shape, StoreKind};
 use haul::store::credentials::Credentials;
 
 use super::exit::{Failure, OTHER};
@@ -38,22 +39,36 @@ pub fn start(
     if directory.as_os_str().is_empty() {
         return Err(Failure::usage("local: needs the name of a directory, such as local:./haul-store"));
     }
-    let key = AccessKey::random();
-    let credentials = Credentials::new(key.id.clone(), key.secret.as_str());
-    let config = Config {
-        store: StoreKind::Dir(directory.to_owned()),
-        access_keys: vec![key],
-        buckets: vec![bucket.clone()],
-        ..Config::default()
-    };
-    let region = config.region.clone();
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
-    let runtime = runtime.map_err(|e| failed(e.to_string()))?;
-    let server = runtime.block_on(Server::bind(config)).map_err(|e| failed(e.to_string()))?;
+    let config = Config { store: StoreKind::Dir(directory.to_owned()), ..Config::default() };
+    let started = serve(config, bucket, settings).map_err(failed)?;
     let canonical = directory.canonicalize().map_err(|e| failed(e.to_string()))?;
-    settings.endpoint = server.url();
     // The port changes from run to run; checkpoints must not care.
     settings.endpoint_name = Some(format!("local:{}", canonical.display()));
+    Ok(started)
+}
+
+/// Starts a store that keeps sizes and checksums only, and points `settings` at it.
+///
+/// # Errors
+/// Exit code 1, if this process may not listen or start threads.
+pub fn start_shaped(
+    shape: Shape,
+    bucket: &Bucket,
+    settings: &mut ClientSettings,
+) -> Result<(Local, Credentials), Failure> {
+    let config = Config { store: StoreKind::Null, shape: Some(shape), ..Config::default() };
+    serve(config, bucket, settings).map_err(|what| Failure::new(OTHER, format!("cannot start a store: {what}")))
+}
+
+fn serve(config: Config, bucket: &Bucket, settings: &mut ClientSettings) -> Result<(Local, Credentials), String> {
+    let key = AccessKey::random();
+    let credentials = Credentials::new(key.id.clone(), key.secret.as_str());
+    let config = Config { access_keys: vec![key], buckets: vec![bucket.clone()], ..config };
+    let region = config.region.clone();
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    let runtime = runtime.map_err(|e| e.to_string())?;
+    let server = runtime.block_on(Server::bind(config)).map_err(|e| e.to_string())?;
+    settings.endpoint = server.url();
     settings.region = Some(region);
     settings.addressing = Some(Addressing::Path);
     settings.proxy = Proxy::None;

@@ -4,7 +4,8 @@
 //! |---|---|
 //! | `args.rs`, `values.rs` | what was typed |
 //! | `connect.rs`, `local.rs` | which store, and who asks |
-//! | `put.rs`, `stat.rs`, `verify.rs`, `checkpoint.rs`, `uploads.rs`, `credentials.rs`, `serve.rs` | one command each |
+//! | `put.rs`, `stat.rs`, `verify.rs`, `checkpoint.rs`, `uploads.rs`, `credentials.rs`, `serve.rs`, `tune/` | one command each |
+//! | `tuned.rs` | what `tune` found, for `put` |
 //! | `report.rs`, `progress.rs` | what is printed |
 //! | `core_dumps.rs` | what a crash must not leave behind |
 //! | `heap.rs` | freed memory that is kept for what comes next |
@@ -24,6 +25,8 @@ pub mod put;
 pub mod report;
 pub mod serve;
 pub mod stat;
+pub mod tune;
+mod tuned;
 pub mod uploads;
 mod values;
 pub mod verify;

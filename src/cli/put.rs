@@ -2,18 +2,20 @@
 
 use std::time::Duration;
 
-use haul::client::{Transfer, Uploaded};
+use haul::client::{Client, Transfer, Uploaded};
 use haul::error::Error;
 use haul::model::event::Event;
 use haul::model::object::ObjectUrl;
 use haul::model::settings::{CheckpointAt, IfChanged, ObjectOptions, ReaderKind, UploadRequest};
+use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::args::{self, Connect, Put, Reader};
-use super::connect::{connect_with, runtime};
+use super::connect::{Place, place, runtime};
 use super::exit::{Failure, INTERRUPTED};
 use super::progress::Bar;
 use super::report;
+use super::tuned::{Tuned, parts_begun};
 use super::uploads::abort_command;
 
 const REDRAW_EVERY: Duration = Duration::from_millis(100);
@@ -21,17 +23,17 @@ const REDRAW_EVERY: Duration = Duration::from_millis(100);
 /// # Errors
 /// See [`super::exit`]; 130 after SIGINT or SIGTERM.
 pub fn run(put: &Put, quiet: bool, verbose: u8) -> Result<(), Failure> {
-    let request = request(put)?;
+    let mut request = request(put)?;
     let url = ObjectUrl { bucket: request.bucket.clone(), key: request.key.to_string() };
-    let connection = connect_with(&put.connect, &request.bucket, |settings| {
-        settings.explain = put.explain;
-        settings.memory = put.memory;
-        settings.max_rate = put.max_rate;
-        settings.max_cpu = put.max_cpu;
-    })?;
+    let mut place = place(&put.connect, &request.bucket)?;
+    place.settings.explain = put.explain;
+    place.settings.memory = put.memory;
+    place.settings.max_rate = put.max_rate;
+    place.settings.max_cpu = put.max_cpu;
     let runtime = runtime()?;
+    let client = tuned_client(put, &place, &mut request, &runtime)?;
     if put.dry_run {
-        let plan = runtime.block_on(connection.client.plan(&request))?;
+        let plan = runtime.block_on(client.plan(&request))?;
         if put.json {
             report::event(&plan)
         } else {
@@ -43,7 +45,7 @@ pub fn run(put: &Put, quiet: bool, verbose: u8) -> Result<(), Failure> {
     let screen = Screen { connect: &put.connect, json: put.json, quiet, verbose: verbose > 0, warnings: 0, bar };
     let (done, warnings) = runtime.block_on(async {
         let mut signals = Signals::new().map_err(|cause| Error::System { what: "listen for signals", cause })?;
-        watch(connection.client.upload(request), screen, &mut signals).await
+        watch(client.upload(request), screen, &mut signals).await
     })?;
     if put.json {
         report::print(report::done(&done, &url, warnings));
@@ -51,6 +53,21 @@ pub fn run(put: &Put, quiet: bool, verbose: u8) -> Result<(), Failure> {
         report::print(report::summary(&done, &url));
     }
     Ok(())
+}
+
+/// A client of `place`. What was not typed is taken from the endpoint's profile, if there is one.
+fn tuned_client(put: &Put, place: &Place, request: &mut UploadRequest, runtime: &Runtime) -> Result<Client, Failure> {
+    let Some(tuned) = Tuned::find(put, place.endpoint().as_deref()) else {
+        return Ok(place.client(place.settings.threads)?);
+    };
+    tuned.apply(put, request);
+    let client = place.client(put.connect.threads.map_or(tuned.threads(), usize::from))?;
+    if put.part_size.is_none()
+        && let Some(begun) = parts_begun(&runtime.block_on(client.plan(request))?)
+    {
+        request.part_size = begun;
+    }
+    Ok(client)
 }
 
 /// The upload that was typed.
@@ -69,13 +86,13 @@ fn request(put: &Put) -> Result<UploadRequest, Failure> {
     };
     let mut request = UploadRequest::new(&put.file, put.url.bucket.clone(), key);
     request.options = options(put);
-    request.part_size = put.part_size;
-    request.parallel = put.parallel;
+    request.part_size = put.part_size.unwrap_or_default();
+    request.parallel = put.parallel.unwrap_or_default();
     request.reader = match put.reader {
-        Reader::Auto => None,
-        Reader::Mmap => Some(ReaderKind::Mmap),
-        Reader::Uring => Some(ReaderKind::Uring),
-        Reader::Pread => Some(ReaderKind::Pread),
+        None | Some(Reader::Auto) => None,
+        Some(Reader::Mmap) => Some(ReaderKind::Mmap),
+        Some(Reader::Uring) => Some(ReaderKind::Uring),
+        Some(Reader::Pread) => Some(ReaderKind::Pread),
     };
     request.checkpoint = match (&put.checkpoint, &put.checkpoint_dir) {
         _ if put.no_checkpoint => CheckpointAt::Off,

@@ -5,7 +5,7 @@
 //!
 //! | event | fields |
 //! |---|---|
-//! | `planned` | `bytes`, `parts` (0: a single PUT), `part_bytes`, `part_bytes_wanted` (null unless raised), `parallel`, `reader`, `reader_reason`, `checkpoint`, `buffer_bytes`, `memory_bytes` (null: no limit) |
+//! | `planned` | `bytes`, `parts` (0: a single PUT), `part_bytes`, `part_bytes_wanted` (null unless raised), `parallel`, `reader`, `reader_reason`, `checkpoint`, `buffer_bytes`, `memory_bytes` (null: no limit), `tuned` (the profile of `haul tune` that was used, or null) |
 //! | `resumed` | `upload_id`, `parts`, `bytes` |
 //! | `comparing` | `parts`, `bytes`, `why`: they are in the store and are compared with the file before they count |
 //! | `started_over` | `reason` |
@@ -244,6 +244,7 @@ pub fn plan(event: &Event, url: &ObjectUrl) -> String {
         checkpoint,
         buffer_bytes,
         memory_bytes,
+        tuned,
     } = event
     else {
         return String::new();
@@ -257,9 +258,10 @@ pub fn plan(event: &Event, url: &ObjectUrl) -> String {
         part_bytes_wanted.map(|wanted| format!(" (raised from {wanted} to need at most 10,000)")).unwrap_or_default();
     let memory = memory_bytes.map(|bytes| format!(" of {} of memory", BinaryBytes(bytes))).unwrap_or_default();
     let checkpoint = checkpoint.as_ref().map_or("none".to_owned(), |path| path.display().to_string());
+    let tuned = tuned.as_ref().map(|path| format!("\ntuned by    {}", path.display())).unwrap_or_default();
     format!(
         "object      {url}\nbytes       {bytes} ({})\nsent as     {how}{grown}\nreader      {reader}: {reader_reason}\n\
-         buffers     at most {}{memory}\ncheckpoint  {checkpoint}\nnothing was sent",
+         buffers     at most {}{memory}\ncheckpoint  {checkpoint}{tuned}\nnothing was sent",
         BinaryBytes(*bytes),
         BinaryBytes(*buffer_bytes),
     )

@@ -177,7 +177,7 @@ fn parse_bucket(name: &str) -> Result<Bucket, String> {
 }
 
 /// What has a `=` is a list of parameters, everything else the name of a file.
-fn parse_shape(text: &str) -> Result<Shape, String> {
+pub fn parse_shape(text: &str) -> Result<Shape, String> {
     let shape = if text.contains('=') {
         text.parse()
     } else {

@@ -61,12 +61,16 @@ pub fn abort(
     Ok(())
 }
 
-/// The command that aborts an upload, ready to be pasted, with what was typed to reach the store. A proxy is left out: its
-/// URL may hold a password.
+/// The command that aborts an upload, ready to be pasted.
 pub fn abort_command(url: &str, UploadId(id): &UploadId, endpoint: &str, typed: &Connect) -> String {
+    let command = format!("haul uploads abort {} --upload-id={}", quoted(url), quoted(id));
+    reaching(command, endpoint, typed)
+}
+
+/// A command with what was typed to reach the store, as a shell takes it. A proxy is left out: its URL may hold a password.
+pub fn reaching(mut command: String, endpoint: &str, typed: &Connect) -> String {
     let path = |path: &Option<PathBuf>| path.as_ref().map(|path| path.display().to_string());
     let options = [
-        ("--upload-id", Some(id.clone())),
         ("--endpoint", Some(endpoint.to_owned())),
         ("--region", typed.region.clone()),
         ("--signature", Some(typed_name(typed.signature))),
@@ -74,7 +78,6 @@ pub fn abort_command(url: &str, UploadId(id): &UploadId, endpoint: &str, typed: 
         ("--config", path(&typed.config)),
         ("--ca-cert", path(&typed.ca_cert)),
     ];
-    let mut command = format!("haul uploads abort {}", quoted(url));
     for (option, value) in options.into_iter().filter_map(|(option, value)| Some((option, value?))) {
         command += &format!(" {option}={}", quoted(&value));
     }
@@ -86,7 +89,7 @@ fn typed_name(value: impl ValueEnum) -> String {
 }
 
 /// The word as a shell takes it.
-fn quoted(word: &str) -> String {
+pub fn quoted(word: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:@%+=,".contains(c);
     if !word.is_empty() && word.chars().all(plain) {
         word.to_owned()

@@ -68,6 +68,18 @@ pub fn pair(text: &str) -> Result<(String, String), String> {
     }
 }
 
+/// A number of bytes, at least 128 MiB.
+///
+/// # Errors
+/// A text for clap when this is no size, or a smaller one.
+pub fn budget_bytes(text: &str) -> Result<u64, String> {
+    match parse_size::Config::new().with_binary().parse_size(text) {
+        Ok(bytes) if bytes >= 128 << 20 => Ok(bytes),
+        Ok(_) => Err("write 128MiB or more".to_owned()),
+        Err(_) => Err("not a size: write 8GiB or plain bytes".to_owned()),
+    }
+}
+
 /// A time of at least a second.
 ///
 /// # Errors

@@ -107,6 +107,7 @@ impl Prepared {
             checkpoint: self.checkpoint.clone(),
             buffer_bytes: self.buffer_bytes(engine, request.parallel),
             memory_bytes: engine.memory.limit,
+            tuned: request.tuned.clone(),
         }
     }
 

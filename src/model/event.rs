@@ -36,6 +36,9 @@ pub enum Event {
         /// What the client may hold in buffers and connections, in bytes: as asked for, or a share of what the control group of
         /// the process allows; `None` without a limit.
         memory_bytes: Option<u64>,
+        /// Profile of `haul tune` that some of this was taken from. Serialised as `checkpoint` is.
+        #[serde(serialize_with = "lossy")]
+        tuned: Option<PathBuf>,
     },
     /// A checkpoint was found and is good: this much is already in the store.
     Resumed { upload_id: UploadId, parts: u32, bytes: u64 },

@@ -4,7 +4,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::object::{Bucket, Key};
 use super::retry::RetryPolicy;
@@ -188,7 +188,7 @@ impl fmt::Display for Parallel {
 }
 
 /// How a file is read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ReaderKind {
     Mmap,
@@ -246,6 +246,8 @@ pub struct UploadRequest {
     pub verify_reread: bool,
     /// Where a [`super::receipt::Receipt`] is written when all is done. Default: nowhere.
     pub receipt: Option<PathBuf>,
+    /// The profile that some of these settings were taken from, to be named in [`super::event::Event::Planned`].
+    pub tuned: Option<PathBuf>,
 }
 
 impl UploadRequest {
@@ -263,6 +265,7 @@ impl UploadRequest {
             if_changed: IfChanged::default(),
             verify_reread: false,
             receipt: None,
+            tuned: None,
         }
     }
 }

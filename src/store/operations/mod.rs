@@ -10,6 +10,7 @@ use crate::store::Dialect;
 pub mod abort;
 pub mod complete;
 pub mod create_bucket;
+pub mod delete;
 pub mod head;
 pub mod initiate;
 pub mod list_parts;
