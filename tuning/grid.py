@@ -102,14 +102,15 @@ def auto(name, file, runs):
     done = [upload(name, file) for _ in range(runs)]
     middle = sorted(done, key=lambda run: run.goodput)[len(done) // 2]
     return {"runs": [run.goodput for run in done], "goodput": middle.goodput, "part_mib": middle.part_bytes >> 20,
-            "parallel": middle.parallel, "path": middle.path}
+            "parallel": middle.parallel, "seconds": middle.seconds, "path": middle.path}
 
 
 class Upload:
     """One finished upload: its goodput and the windows that the controller chose, with their times."""
 
     def __init__(self, run, size):
-        self.goodput = size / run.done["seconds"]
+        self.seconds = run.done["seconds"]
+        self.goodput = size / self.seconds
         self.parallel, self.part_bytes = run.done["parallel"], run.done["part_bytes"]
         self.path = [{"seconds": at, "parallel": event["parallel"], "goodput": event["bytes_per_second"]}
                      for at, event in run.events if event["event"] == "window"]

@@ -68,7 +68,7 @@ pub struct ClientSettings {
     /// Threads that move packets and compute checksums. Default: one per core that the process may use, by its affinity and
     /// its control group's quota, at most 4.
     pub threads: usize,
-    /// Bytes of pooled buffers that all transfers of a client share. Default 48 MiB.
+    /// Bytes of pooled buffers that all transfers of a client share. Default 32 MiB.
     pub buffer_bytes: usize,
     /// Bytes that the client may hold in buffers and connections: bounds `buffer_bytes`, the parts in flight and what stays
     /// mapped of files. Default: a quarter of what the control group of the process allows, if it has a limit.
@@ -99,7 +99,7 @@ impl ClientSettings {
             idle_timeout: Duration::from_secs(60),
             retry: RetryPolicy::default(),
             threads: std::thread::available_parallelism().map_or(1, |n| n.get().min(4)),
-            buffer_bytes: 48 << 20,
+            buffer_bytes: 32 << 20,
             memory: None,
             max_rate: None,
             max_cpu: None,
