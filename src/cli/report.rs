@@ -13,7 +13,7 @@
 //! | `part_done` | `part`, `bytes`, `crc64` (decimal text), `attempts` (0: it was in the store already), `verified` |
 //! | `retrying` | `operation`, `part`, `attempt`, `delay_ms`, `fault` |
 //! | `hedged` | `part`, `after_ms`: it took much longer than others and is sent once more on another connection |
-//! | `window` | `parallel`: so many parts may be in flight from now on; `bytes_per_second` that went to the network before |
+//! | `window` | `parallel`: so many parts may be in flight from now on; `bytes_per_second` that the store confirmed with the number before |
 //! | `completing` | `parts` |
 //! | `rereading` | `bytes` |
 //! | `explained` | with `--explain`, when the upload has ended, well or not: `seconds`, `cpu_seconds` (of the process), `stages` (see [`Cost`]; seconds summed over the parts in flight), `limit`, `sentence` |

@@ -64,7 +64,7 @@ pub enum Event {
     Retrying { operation: &'static str, part: Option<u32>, attempt: u32, delay_ms: u64, fault: String },
     /// A part took `after_ms`, much longer than others did, and is sent once more on another connection.
     Hedged { part: u32, after_ms: u64 },
-    /// So many parts may be in flight from now on, as `bytes_per_second` went to the network with the number before.
+    /// So many parts may be in flight from now on, as the store confirmed `bytes_per_second` with the number before.
     Window { parallel: u32, bytes_per_second: u64 },
     /// All parts are there; the store is asked to merge them.
     Completing { parts: u32 },
