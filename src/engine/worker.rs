@@ -84,9 +84,15 @@ impl Work<'_> {
             tokio::select! {
                 biased;
                 () = self.is_lost.notified() => return,
-                Some(()) = in_flight.next() => self.slots.news().into_iter().for_each(|event| self.upload.transfer.tell(event)),
+                Some(()) = in_flight.next() => self.tell_news(),
                 slot = self.slots.take(), if more => in_flight.push(self.fill(slot)),
             }
+        }
+    }
+
+    fn tell_news(&self) {
+        if let Some(event) = self.slots.news() {
+            self.upload.transfer.tell(event);
         }
     }
 

@@ -55,7 +55,7 @@ const THREADS_MAX: u32 = 16;
 /// What an upload may take longer than the patience of the search says, in round trips: its first and last requests, and
 /// connections that start slowly.
 const GRACE_ROUND_TRIPS: u32 = 10;
-/// On a longer path a search begins with more parts in flight, as haul without a profile does.
+/// On a longer path a search begins with more parts in flight.
 const LONG_PATH: Duration = Duration::from_millis(20);
 
 const EXAMPLES: &str = "\
@@ -220,7 +220,7 @@ impl Run<'_> {
         let mut spent = 0;
         let survey = self.survey(lab, threads, &mut spent).await?;
         let sample_bytes = self.fit_file(lab, &survey)?;
-        let space = self.space(lab, sample_bytes, threads).await?;
+        let space = self.space(lab, sample_bytes, threads, survey.cores).await?;
         let latency = Duration::from_secs_f64(survey.latency);
         let start = space.start(if latency > LONG_PATH { 32 } else { 8 }, threads);
         let left = Budget { bytes: self.typed.budget_bytes.saturating_sub(spent), time: self.left() };
@@ -272,7 +272,7 @@ impl Run<'_> {
         Ok(fitted)
     }
 
-    async fn space(&self, lab: &mut Lab, sample_bytes: u64, threads: u32) -> Result<Space, Failure> {
+    async fn space(&self, lab: &mut Lab, sample_bytes: u64, threads: u32, cores: u32) -> Result<Space, Failure> {
         let mut readers = vec![None];
         let automatic = lab.reader(&Setting::automatic(threads)).await?;
         for kind in [ReaderKind::Mmap, ReaderKind::Pread, ReaderKind::Uring].map(Some) {
@@ -281,7 +281,6 @@ impl Run<'_> {
                 readers.push(kind);
             }
         }
-        let cores = std::thread::available_parallelism().map_or(1, |n| n.get() as u32);
         let threads = match self.typed.connect.threads {
             Some(typed) => vec![typed.into()],
             None => (0..).map(|i| 1 << i).take_while(|n| *n <= THREADS_MAX && *n < 2 * cores).collect(),
