@@ -126,6 +126,11 @@ impl Client {
         Transfer { counters, activities, cancel, events, running: Some(running), _threads: self.threads.clone() }
     }
 
+    /// Most parts in flight that uploads have unasked ([`crate::model::settings::Parallel::Auto`]): as memory, open files and rate allow, 256 at most.
+    pub fn parallel_max(&self) -> u32 {
+        self.engine.endpoint.slots.max()
+    }
+
     /// Makes the plan of an upload, an [`Event::Planned`], and sends nothing.
     pub async fn plan(&self, request: &UploadRequest) -> Result<Event, Error> {
         let (engine, request) = (self.engine.clone(), request.clone());

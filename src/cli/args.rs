@@ -239,6 +239,10 @@ pub struct Put {
     /// How the file is read [default: auto, or as tuned]
     #[arg(long, value_enum)]
     pub reader: Option<Reader>,
+    /// How much is read, checked and sent at a time: a power of two, 64KiB to 2MiB; else what suits the reader, 2 MiB
+    /// if the file is mapped and 512 KiB otherwise, which is also the most [default: that, or as tuned]
+    #[arg(long, value_name = "SIZE", value_parser = values::chunk_size)]
+    pub chunk_size: Option<u32>,
     /// Profile of haul tune to take what is not typed from, instead of the one it saved for the endpoint
     #[arg(long, value_name = "FILE", conflicts_with = "no_tuned")]
     pub tuned: Option<PathBuf>,

@@ -60,8 +60,8 @@ fn tuned_client(put: &Put, place: &Place, request: &mut UploadRequest, runtime: 
     let Some(tuned) = Tuned::find(put, place.endpoint().as_deref()) else {
         return Ok(place.client(place.settings.threads)?);
     };
-    tuned.apply(put, request);
     let client = place.client(put.connect.threads.map_or(tuned.threads(), usize::from))?;
+    tuned.apply(put, request, client.parallel_max());
     if put.part_size.is_none()
         && let Some(begun) = parts_begun(&runtime.block_on(client.plan(request))?)
     {
@@ -94,6 +94,7 @@ fn request(put: &Put) -> Result<UploadRequest, Failure> {
         Some(Reader::Uring) => Some(ReaderKind::Uring),
         Some(Reader::Pread) => Some(ReaderKind::Pread),
     };
+    request.chunk_bytes = put.chunk_size;
     request.checkpoint = match (&put.checkpoint, &put.checkpoint_dir) {
         _ if put.no_checkpoint => CheckpointAt::Off,
         (Some(path), _) => CheckpointAt::Path(path.clone()),

@@ -43,12 +43,17 @@ impl Tuned {
     }
 
     /// Fills in what was not typed, and says so.
-    pub fn apply(&self, put: &Put, request: &mut UploadRequest) {
-        let Setting { reader, parallel, part_bytes, threads } = self.setting;
+    ///
+    /// - `parallel_max`: parts in flight that are to be had here and now, which may be fewer than where the profile was made.
+    pub fn apply(&self, put: &Put, request: &mut UploadRequest, parallel_max: u32) {
+        let Setting { reader, parallel, part_bytes, chunk_bytes, threads } = self.setting;
         let mut taken = Vec::new();
         if let Some(parts) = parallel.filter(|_| put.parallel.is_none()) {
-            request.parallel = Parallel::Parts(parts);
-            taken.push(format!("{parts} parts in flight"));
+            let allowed = parts.min(parallel_max);
+            request.parallel = Parallel::Parts(allowed);
+            let less =
+                if allowed < parts { format!(" (not {parts}: no more are allowed here)") } else { String::new() };
+            taken.push(format!("{allowed} parts in flight{less}"));
         }
         if let Some(bytes) = part_bytes.filter(|_| put.part_size.is_none()) {
             request.part_size = PartSize::Bytes(bytes);
@@ -57,6 +62,10 @@ impl Tuned {
         if let Some(reader) = reader.filter(|_| put.reader.is_none()) {
             request.reader = Some(reader);
             taken.push(format!("reader {reader}"));
+        }
+        if let Some(bytes) = chunk_bytes.filter(|_| put.chunk_size.is_none()) {
+            request.chunk_bytes = Some(bytes);
+            taken.push(format!("chunks of {}", BinaryBytes(bytes.into())));
         }
         if put.connect.threads.is_none() {
             taken.push(format!("{threads} threads"));

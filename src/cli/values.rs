@@ -1,5 +1,7 @@
 //! Texts of options that clap has no type for: sizes, `K=V` pairs, ages.
 
+use haul::model::settings::UploadRequest;
+
 /// Smallest and largest part the store takes, in bytes (specification, limits).
 const PART_BYTES: std::ops::RangeInclusive<u64> =
     haul::model::part::Limits::OSS.part_bytes_min..=haul::model::part::Limits::OSS.part_bytes_max;
@@ -28,6 +30,16 @@ pub fn part_size(text: &str) -> Result<haul::model::settings::PartSize, String> 
 pub fn size(text: &str) -> Result<u64, String> {
     let parsed = parse_size::Config::new().with_binary().parse_size(text);
     parsed.map_err(|_| "not a size: write 64MiB, 64MB or plain bytes".to_owned())
+}
+
+/// The length of a chunk.
+///
+/// # Errors
+/// A text for clap when this is none.
+pub fn chunk_size(text: &str) -> Result<u32, String> {
+    let bytes = size(text).ok().and_then(|bytes| u32::try_from(bytes).ok());
+    let bytes = bytes.filter(|bytes| UploadRequest::takes_chunks_of(*bytes));
+    bytes.ok_or_else(|| "write a power of two from 64KiB to 2MiB".to_owned())
 }
 
 /// `auto`, or a number of parts.

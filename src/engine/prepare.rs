@@ -58,7 +58,7 @@ pub(super) fn prepare(engine: &Engine, request: &UploadRequest) -> Result<Prepar
     let plan = if single { None } else { Some(PartPlan::new(file.bytes(), wanted_bytes, limits)?) };
     let Chosen { source, kind, reason } =
         source::choose(request.reader, &file, &engine.buffers, engine.memory.mapped_bytes)?;
-    let chosen = Chosen { source: Arc::new(Watched::new(source, file.clone())), kind, reason };
+    let chosen = Chosen { source: Arc::new(Watched::new(source, file.clone(), request.chunk_bytes)), kind, reason };
     Ok(Prepared {
         chosen,
         part_bytes: plan.map_or(wanted_bytes, |p| p.part_bytes()),
@@ -74,6 +74,9 @@ fn check(engine: &Engine, request: &UploadRequest) -> Result<(), Error> {
         && !Parallel::PARTS.contains(&parts)
     {
         return Err(Error::Settings(format!("{parts} parts in flight are outside 1 to 1024")));
+    }
+    if let Some(bytes) = request.chunk_bytes.filter(|bytes| !UploadRequest::takes_chunks_of(*bytes)) {
+        return Err(Error::Settings(format!("chunks of {bytes} bytes are no power of two from 65536 to 2097152")));
     }
     if let Parallel::Parts(parts) = request.parallel {
         engine.memory.check(parts).map_err(|e| Error::Settings(e.to_string()))?;

@@ -113,6 +113,12 @@ impl Slots {
         Slot { slots: self.clone(), permit: Some(permit), round }
     }
 
+    /// Most places there will ever be.
+    pub fn max(&self) -> u32 {
+        let state = self.lock();
+        state.tuning.as_ref().map_or(state.limit, |tuning| tuning.max)
+    }
+
     /// How many places there are.
     pub fn limit(&self) -> u32 {
         self.lock().limit

@@ -3,10 +3,13 @@
 use std::time::Duration;
 
 /// No limit until the store throttles; then a rate that falls by a third with each time it does and rises steadily in
-/// between, until nothing holds it any more. Moments are durations since any fixed origin.
+/// between, until nothing holds it any more. What was sent within less than a second is no rate but a burst: if that was
+/// refused, the rate rises in proportion to itself until the store throttles once more. Moments are durations since any
+/// fixed origin.
 ///
 /// # Source
 /// Additive increase, multiplicative decrease (Chiu and Jain, 1989); the factor is that of CUBIC (RFC 9438, section 4.6).
+/// Growth after a burst: slow start (RFC 5681, section 3.1).
 #[derive(Debug, Clone, Default)]
 pub struct Pace {
     limit: Option<Limit>,
@@ -24,6 +27,8 @@ struct Limit {
     rate: f64,
     /// The rate at which the store throttled last.
     ceiling: f64,
+    /// That was a burst.
+    burst: bool,
     cut_at: Duration,
     raised_at: Duration,
 }
@@ -53,13 +58,13 @@ impl Pace {
     /// The store asked for less.
     pub fn throttled(&mut self, now: Duration) {
         let seen = self.seen(now);
-        let rate = match &self.limit {
+        let (ceiling, burst) = match &self.limit {
             Some(limit) if now < limit.cut_at + SETTLE => return,
-            Some(limit) => limit.rate.min(seen),
-            None => seen,
+            Some(limit) => (limit.rate.min(seen).max(FLOOR), false),
+            None => (seen.max(FLOOR), self.begun_before == 0),
         };
-        self.limit =
-            Some(Limit { rate: (rate * FALL).max(FLOOR), ceiling: rate.max(FLOOR), cut_at: now, raised_at: now });
+        let rate = (ceiling * FALL).max(FLOOR);
+        self.limit = Some(Limit { rate, ceiling, burst, cut_at: now, raised_at: now });
         self.next = self.next.max(now);
     }
 
@@ -67,7 +72,7 @@ impl Pace {
     pub fn succeeded(&mut self, now: Duration) {
         let Some(limit) = &mut self.limit else { return };
         let passed = now.saturating_sub(limit.raised_at).min(SECOND).as_secs_f64();
-        limit.rate += limit.ceiling * RISE * passed;
+        limit.rate += passed * if limit.burst { limit.rate } else { limit.ceiling * RISE };
         limit.raised_at = limit.raised_at.max(now);
         if limit.rate > limit.ceiling * FORGET {
             self.limit = None;
@@ -132,6 +137,17 @@ mod tests {
         drive(&mut pace, 0, 20, 100);
         let (taken, refused) = drive(&mut pace, 20, 60, 100);
         assert!(taken > 60 * 70 && refused < taken / 10, "{taken} taken, {refused} refused");
+    }
+
+    /// Sixteen parts begin at once, of which ten are let in; from then on a hundred a second would be.
+    #[test]
+    fn a_burst_that_is_refused_is_not_taken_for_the_rate() {
+        let mut pace = Pace::default();
+        let at = Duration::from_millis(5);
+        assert!((0..16).all(|_| pace.turn(at).is_zero()));
+        (0..6).for_each(|_| pace.throttled(at));
+        let (taken, refused) = drive(&mut pace, 1, 2, 100);
+        assert!(taken > 140 && refused < 20, "{taken} taken, {refused} refused");
     }
 
     #[test]

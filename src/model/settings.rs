@@ -240,6 +240,9 @@ pub struct UploadRequest {
     pub parallel: Parallel,
     /// `None`: chosen by what is in the page cache and what the machine allows.
     pub reader: Option<ReaderKind>,
+    /// How much of the file is read, checked and handed to a connection at a time, in bytes: a power of two from
+    /// 64 KiB to 2 MiB. `None`, and the most: what the reader takes, 2 MiB if the file is mapped, else 512 KiB.
+    pub chunk_bytes: Option<u32>,
     pub checkpoint: CheckpointAt,
     pub if_changed: IfChanged,
     /// Whether the file is read once more, from the disk, when the object is stored, and compared with it. Default: no.
@@ -251,6 +254,11 @@ pub struct UploadRequest {
 }
 
 impl UploadRequest {
+    /// Whether [`UploadRequest::chunk_bytes`] may be so many: a power of two from 64 KiB to 2 MiB.
+    pub fn takes_chunks_of(bytes: u32) -> bool {
+        bytes.is_power_of_two() && (64 << 10..=2 << 20).contains(&bytes)
+    }
+
     /// Defaults for sending `file` to `bucket/key`.
     pub fn new(file: impl AsRef<Path>, bucket: Bucket, key: Key) -> Self {
         Self {
@@ -261,6 +269,7 @@ impl UploadRequest {
             part_size: PartSize::Auto,
             parallel: Parallel::Auto,
             reader: None,
+            chunk_bytes: None,
             checkpoint: CheckpointAt::BesideFile,
             if_changed: IfChanged::default(),
             verify_reread: false,

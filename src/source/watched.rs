@@ -17,6 +17,7 @@ const EVERY: Duration = Duration::from_millis(200);
 /// whole file, then ends before the store has all of it, so that no object is made of two states of the file.
 pub struct Watched {
     source: Arc<dyn Source>,
+    chunk_bytes: usize,
     watch: Arc<Watch>,
 }
 
@@ -28,8 +29,11 @@ struct Watch {
 }
 
 impl Watched {
-    pub fn new(source: Arc<dyn Source>, file: Arc<SourceFile>) -> Self {
-        Self { source, watch: Arc::new(Watch { file, begun: Instant::now(), due_ms: AtomicU64::new(0) }) }
+    /// - `chunk_bytes`: length of a chunk, a power of two; the reader's own, if that is less or none is named.
+    pub fn new(source: Arc<dyn Source>, file: Arc<SourceFile>, chunk_bytes: Option<u32>) -> Self {
+        let own = source.chunk_bytes();
+        let chunk_bytes = chunk_bytes.map_or(own, |bytes| own.min(bytes as usize));
+        Self { source, chunk_bytes, watch: Arc::new(Watch { file, begun: Instant::now(), due_ms: AtomicU64::new(0) }) }
     }
 }
 
@@ -57,7 +61,7 @@ impl Source for Watched {
     }
 
     fn chunk_bytes(&self) -> usize {
-        self.source.chunk_bytes()
+        self.chunk_bytes
     }
 
     fn read_ahead(&self) -> usize {
@@ -83,7 +87,7 @@ mod tests {
         let path = directory.path().join("f");
         std::fs::write(&path, vec![1; FILE_BYTES]).unwrap();
         let file = Arc::new(SourceFile::open(&path).unwrap());
-        (path, Watched::new(Arc::new(PreadSource::new(file.clone(), BufferPool::new(0))), file))
+        (path, Watched::new(Arc::new(PreadSource::new(file.clone(), BufferPool::new(0))), file, None))
     }
 
     #[test]

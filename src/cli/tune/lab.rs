@@ -179,7 +179,8 @@ impl Lab {
         Ok(self.place.client(threads as usize)?)
     }
 
-    fn client(&mut self, threads: u32) -> Result<Client, Failure> {
+    /// The client that uploads by so many threads.
+    pub fn client(&mut self, threads: u32) -> Result<Client, Failure> {
         if !self.clients.contains_key(&threads) {
             self.clients.insert(threads, self.new_client(threads)?);
         }
@@ -189,6 +190,7 @@ impl Lab {
     fn request(&self, setting: &Setting) -> UploadRequest {
         let mut request = UploadRequest::new(self.file.path(), self.bucket.clone(), self.key.clone());
         request.reader = setting.reader;
+        request.chunk_bytes = setting.chunk_bytes;
         request.parallel = setting.parallel.map_or(Parallel::Auto, Parallel::Parts);
         request.part_size = setting.part_bytes.map_or(PartSize::Auto, PartSize::Bytes);
         request.checkpoint = CheckpointAt::Off;

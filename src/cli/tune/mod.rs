@@ -50,6 +50,8 @@ const FILE_BYTES: (u64, u64) = (PartPlan::AUTO_SINGLE_BYTES, 256 * MIB);
 const PARALLEL: [u32; 9] = [1, 2, 4, 8, 16, 32, 64, 128, 256];
 /// Lengths of parts that are tried, in bytes.
 const PART_BYTES: [u64; 9] = [MIB / 4, MIB / 2, MIB, 2 * MIB, 4 * MIB, 8 * MIB, 16 * MIB, 32 * MIB, 64 * MIB];
+/// Lengths of chunks that are tried, in bytes, and at last what the reader takes by itself.
+const CHUNK_BYTES: [Option<u32>; 5] = [Some(128 << 10), Some(256 << 10), Some(512 << 10), Some(1 << 20), None];
 /// Most threads that are tried.
 const THREADS_MAX: u32 = 16;
 /// What an upload may take longer than the patience of the search says, in round trips: its first and last requests, and
@@ -273,6 +275,7 @@ impl Run<'_> {
     }
 
     async fn space(&self, lab: &mut Lab, sample_bytes: u64, threads: u32, cores: u32) -> Result<Space, Failure> {
+        let parallel_max = lab.client(threads)?.parallel_max();
         let mut readers = vec![None];
         let automatic = lab.reader(&Setting::automatic(threads)).await?;
         for kind in [ReaderKind::Mmap, ReaderKind::Pread, ReaderKind::Uring].map(Some) {
@@ -285,8 +288,9 @@ impl Run<'_> {
             Some(typed) => vec![typed.into()],
             None => (0..).map(|i| 1 << i).take_while(|n| *n <= THREADS_MAX && *n < 2 * cores).collect(),
         };
-        let parallel = PARALLEL.into_iter().filter(|n| *n <= connections_max()).collect();
-        Ok(Space { readers, parallel, part_bytes: PART_BYTES.into(), threads, sample_bytes })
+        let parallel = PARALLEL.into_iter().filter(|n| *n <= parallel_max).collect();
+        let (part_bytes, chunk_bytes) = (PART_BYTES.into(), CHUNK_BYTES.into());
+        Ok(Space { readers, parallel, part_bytes, chunk_bytes, threads, sample_bytes })
     }
 
     fn tell(&self, setting: &Setting, seen: &Seen) {
@@ -328,12 +332,6 @@ impl Run<'_> {
     }
 }
 
-/// Half of the files that this process may open are left to others, as haul does without a profile.
-fn connections_max() -> u32 {
-    let files = rustix::process::getrlimit(rustix::process::Resource::Nofile).current.unwrap_or(u64::MAX);
-    u32::try_from(files / 2).unwrap_or(u32::MAX).max(1)
-}
-
 fn bar(quiet: bool) -> ProgressBar {
     let style = ProgressStyle::with_template("{bar:30} {msg}").unwrap_or_else(|_| ProgressStyle::default_bar());
     // Draws nothing where standard error is no terminal.
@@ -364,12 +362,25 @@ fn rate(bytes_per_second: f64) -> String {
 }
 
 fn in_words(setting: &Setting) -> String {
-    let Setting { reader, parallel, part_bytes, threads } = setting;
-    let Some((parallel, bytes)) = parallel.zip(*part_bytes) else {
-        return format!("haul without a profile, {threads} threads");
-    };
-    let reader = reader.map_or("auto".to_owned(), |reader| reader.to_string());
-    format!("{parallel} in flight, parts of {}, reader {reader}, {threads} threads", size(bytes))
+    match setting.parallel.zip(setting.part_bytes) {
+        Some((parallel, bytes)) => format!("{parallel} in flight, parts of {}, reader {}", size(bytes), rest(setting)),
+        None => format!("haul without a profile, {} threads", setting.threads),
+    }
+}
+
+/// The same for a row of a plot.
+fn briefly(setting: &Setting) -> String {
+    match setting.parallel.zip(setting.part_bytes) {
+        Some((parallel, bytes)) => format!("{parallel} × {}, {}", size(bytes), rest(setting)),
+        None => format!("haul by itself, {} threads", setting.threads),
+    }
+}
+
+/// How the file is read, and by how many threads.
+fn rest(setting: &Setting) -> String {
+    let reader = setting.reader.map_or("auto".to_owned(), |reader| reader.to_string());
+    let chunks = setting.chunk_bytes.map_or(String::new(), |bytes| format!(", chunks of {}", size(bytes.into())));
+    format!("{reader}{chunks}, {} threads", setting.threads)
 }
 
 fn with_interval(choice: &Choice) -> String {
@@ -397,7 +408,9 @@ fn verdict(profile: &Profile) -> String {
     let mut words = Vec::new();
     if let Some(second) = profile.runner_up.as_ref().filter(|s| s.bytes_per_second > chosen.bytes_per_second) {
         let percent = (second.bytes_per_second / chosen.bytes_per_second - 1.0) * 100.0;
-        words.push(format!("the runner-up's {percent:.1} % more may be chance, and it costs more"));
+        let why =
+            if chosen.setting.parallel.is_some() { "it costs more" } else { "a profile stays as the line changes" };
+        words.push(format!("the runner-up's {percent:.1} % more may be chance, and {why}"));
     }
     let Some(own) = automatic(profile).filter(|own| own.setting != chosen.setting) else {
         return words.join("; ");

@@ -4,7 +4,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use haul::model::part::Limits;
-use haul::model::settings::Parallel;
+use haul::model::settings::{Parallel, UploadRequest};
 use serde::{Deserialize, Serialize};
 
 use super::search::{Ended, Setting, Tried};
@@ -130,11 +130,14 @@ impl Profile {
 }
 
 fn check(setting: &Setting) -> Result<(), String> {
-    let Setting { parallel, part_bytes, threads, .. } = setting;
+    let Setting { parallel, part_bytes, chunk_bytes, threads, .. } = setting;
     let parts = Limits::OSS.part_bytes_min..=Limits::OSS.part_bytes_max;
     match () {
         () if parallel.is_some_and(|n| !Parallel::PARTS.contains(&n)) => Err(format!("parallel is {parallel:?}")),
         () if part_bytes.is_some_and(|bytes| !parts.contains(&bytes)) => Err(format!("part_bytes is {part_bytes:?}")),
+        () if chunk_bytes.is_some_and(|bytes| !UploadRequest::takes_chunks_of(bytes)) => {
+            Err(format!("chunk_bytes is {chunk_bytes:?}"))
+        }
         () if !(1..=256).contains(threads) => Err(format!("threads is {threads}")),
         () => Ok(()),
     }
@@ -163,7 +166,7 @@ pub mod tests {
 
     pub fn profile() -> Profile {
         let tried = |reader, parallel, samples: &[f64]| Tried {
-            setting: Setting { reader, parallel, part_bytes: parallel.map(|_| 1 << 20), threads: 2 },
+            setting: Setting { reader, parallel, part_bytes: parallel.map(|_| 1 << 20), ..Setting::automatic(2) },
             warm_up: Some(50e6),
             samples: samples.to_vec(),
             cut: 0,
@@ -233,8 +236,13 @@ pub mod tests {
         assert!(matches!(refused("format = 1"), ProfileError::NotOne(_)));
         assert!(matches!(refused("format = 2\nwhatever = 'comes'"), ProfileError::Format(2)));
         assert!(matches!(Profile::read(scratch.path()), Err(ProfileError::Unreadable(_))));
-        let edits: [fn(&mut Setting); 4] =
-            [|s| s.parallel = Some(0), |s| s.parallel = Some(1025), |s| s.part_bytes = Some(1), |s| s.threads = 0];
+        let edits: [fn(&mut Setting); 5] = [
+            |s| s.parallel = Some(0),
+            |s| s.parallel = Some(1025),
+            |s| s.part_bytes = Some(1),
+            |s| s.chunk_bytes = Some(100_000),
+            |s| s.threads = 0,
+        ];
         for (i, edit) in edits.into_iter().enumerate() {
             let mut edited = profile();
             edit(&mut edited.chosen.setting);

@@ -5,7 +5,7 @@ use indicatif::BinaryBytes;
 use super::profile::{Choice, Profile};
 use super::search::{Setting, Tried};
 use super::svg::{Anchor, Svg, escaped, round_step};
-use super::{automatic, in_words, milliseconds, rate, size, verdict, why_it_ended, with_interval};
+use super::{automatic, briefly, in_words, milliseconds, rate, size, verdict, why_it_ended, with_interval};
 
 const STYLE: &str = "\
 body{font:15px/1.5 system-ui,sans-serif;color:#1d2733;background:#fff;max-width:960px;margin:2rem auto;padding:0 1rem}
@@ -105,7 +105,7 @@ fn values<T: Ord>(profile: &Profile, of: impl Fn(&Setting) -> Option<T>) -> Vec<
 
 fn surface_words(profile: &Profile) -> String {
     format!(
-        "Bytes per second by parts in flight and part length: the best reader and number of threads that were tried there. \
+        "Bytes per second by parts in flight and part length: the best reader, chunks and threads that were tried there. \
          Solid frame: the choice. Dashed frame: the runner-up. Empty fields were not tried: the search saw no need, or an \
          upload of {} has not so many parts.",
         size(profile.sample_bytes)
@@ -248,16 +248,6 @@ fn intervals(profile: &Profile) -> String {
         svg.circle((x(found.mean), y), 4.5, &class);
     }
     svg.finish()
-}
-
-/// A setting in a row of a plot.
-fn briefly(setting: &Setting) -> String {
-    let Setting { reader, parallel, part_bytes, threads } = setting;
-    let Some((parallel, bytes)) = parallel.zip(*part_bytes) else {
-        return format!("haul by itself, {threads} threads");
-    };
-    let reader = reader.map_or("auto".to_owned(), |reader| reader.to_string());
-    format!("{parallel} × {}, {reader}, {threads} threads", size(bytes))
 }
 
 const BOUNDS_WORDS: &str = "What each thing does on its own, on a logarithmic scale. Checksums and encryption are of one core; \

@@ -2,7 +2,8 @@
 //! that the search can be tried on surfaces that are known.
 //!
 //! 1. **Climb.** From a start, one axis at a time: the point and its neighbours are raced, the best goes on, until no
-//!    neighbour is better. Each step is twice the one before, so a dozen settings cross the whole space.
+//!    neighbour is better; reader and chunks, which haul has by itself, are left only for measurably better ones. Each
+//!    step is twice the one before, so a dozen settings cross the whole space.
 //! 2. **Final.** The best of all that were tried, and haul without a profile, are raced once more with more samples.
 //! 3. **Choice.** Of those that are as good as the best, the one that costs least.
 //!
@@ -45,29 +46,33 @@ pub struct Setting {
     pub parallel: Option<u32>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub part_bytes: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub chunk_bytes: Option<u32>,
     pub threads: u32,
 }
 
 impl Setting {
     /// haul without a profile.
     pub fn automatic(threads: u32) -> Self {
-        Self { reader: None, parallel: None, part_bytes: None, threads }
+        Self { reader: None, parallel: None, part_bytes: None, chunk_bytes: None, threads }
     }
 
-    /// The smaller, the cheaper. Parts in flight come first: each has a connection and buffers. A reader that is left to
-    /// haul suits cached files and others, larger parts are fewer requests. What haul without a profile will have in
-    /// flight is not known, so it comes last.
+    /// The smaller, the cheaper. haul without a profile comes first, since it goes with the line as that changes. Then
+    /// parts in flight: each has a connection and buffers. A reader that is left to haul suits cached files and others,
+    /// and so do its chunks; larger parts are fewer requests.
     fn cost(self) -> impl Ord {
-        (self.parallel.unwrap_or(u32::MAX), self.threads, self.reader.is_some(), Reverse(self.part_bytes))
+        let own = (self.reader.is_some(), self.chunk_bytes.is_some());
+        (self.parallel, self.threads, own, Reverse(self.part_bytes))
     }
 }
 
-/// The settings that may be tried; the lists of numbers ascend.
+/// The settings that may be tried; the lists of numbers ascend, and what a reader takes by itself comes after all chunks.
 #[derive(Debug, Clone)]
 pub struct Space {
     pub readers: Vec<Option<ReaderKind>>,
     pub parallel: Vec<u32>,
     pub part_bytes: Vec<u64>,
+    pub chunk_bytes: Vec<Option<u32>>,
     pub threads: Vec<u32>,
     /// Length of the uploads that are the samples.
     pub sample_bytes: u64,
@@ -78,11 +83,20 @@ enum Axis {
     Parallel,
     PartBytes,
     Reader,
+    Chunk,
     Threads,
 }
 
+impl Axis {
+    /// Whether haul has a value of its own, which is left only for one that is measurably better.
+    fn has_own_value(self) -> bool {
+        matches!(self, Self::Reader | Self::Chunk)
+    }
+}
+
 /// Parts in flight and their length depend on one another, so they are looked at again.
-const AXES: [Axis; 6] = [Axis::Parallel, Axis::PartBytes, Axis::Reader, Axis::Threads, Axis::Parallel, Axis::PartBytes];
+const AXES: [Axis; 7] =
+    [Axis::Parallel, Axis::PartBytes, Axis::Reader, Axis::Chunk, Axis::Threads, Axis::Parallel, Axis::PartBytes];
 
 impl Space {
     /// A setting with at most so many parts in flight, of a length that gives each of them several in one upload.
@@ -96,6 +110,7 @@ impl Space {
             reader: self.readers.first().copied().flatten(),
             parallel: Some(parallel),
             part_bytes: Some(parts.copied().unwrap_or(shortest)),
+            chunk_bytes: None,
             threads: fewer.copied().unwrap_or(threads),
         }
     }
@@ -117,6 +132,9 @@ impl Space {
                 near.filter(|near| self.fitted(*near) == Some(*near)).collect()
             }
             Axis::Reader => self.readers.iter().map(|reader| Setting { reader: *reader, ..at }).collect(),
+            Axis::Chunk => {
+                beside(&self.chunk_bytes, Some(at.chunk_bytes)).map(|n| Setting { chunk_bytes: n, ..at }).collect()
+            }
             Axis::Threads => beside(&self.threads, Some(at.threads)).map(|n| Setting { threads: n, ..at }).collect(),
         };
         near.into_iter().filter_map(|near| self.fitted(near)).filter(|near| *near != at).collect()
@@ -124,7 +142,7 @@ impl Space {
 }
 
 /// The values before and behind `at`.
-fn beside<T: Copy + Ord>(list: &[T], at: Option<T>) -> impl Iterator<Item = T> {
+fn beside<T: Copy + PartialEq>(list: &[T], at: Option<T>) -> impl Iterator<Item = T> {
     let at = at.and_then(|at| list.iter().position(|value| *value == at));
     let near = move |i: Option<usize>| list.get(i?).copied();
     [near(at.and_then(|at| at.checked_sub(1))), near(at.map(|at| at + 1))].into_iter().flatten()
@@ -259,7 +277,7 @@ impl<E, M: AsyncFnMut(Trial) -> Result<Seen, E>> Search<'_, M> {
                 rivals.push(at);
                 self.race(&rivals, CLIMB).await?;
                 let best = self.best_of(&rivals);
-                if best == at {
+                if best == at || (axis.has_own_value() && !is_worse(&self.tried[at], &self.tried[best])) {
                     break;
                 }
                 at = best;
@@ -399,10 +417,14 @@ mod tests {
         round_trip: f64,
         noise: f64,
         automatic: f64,
+        /// What is left where the chunks are those that a reader takes by itself.
+        own_chunks: f64,
     }
 
-    const LONG: Surface = Surface { connection: 12e6, total: 250e6, round_trip: 0.06, noise: 0.04, automatic: 200e6 };
-    const NEAR: Surface = Surface { connection: 900e6, total: 1250e6, round_trip: 5e-4, noise: 0.04, automatic: 1e9 };
+    const LONG: Surface =
+        Surface { connection: 12e6, total: 250e6, round_trip: 0.06, noise: 0.04, automatic: 200e6, own_chunks: 1.0 };
+    const NEAR: Surface =
+        Surface { connection: 900e6, total: 1250e6, round_trip: 5e-4, noise: 0.04, automatic: 1e9, own_chunks: 1.0 };
 
     impl Surface {
         fn carries(&self, at: Setting) -> f64 {
@@ -413,7 +435,8 @@ mod tests {
             let reader = if at.reader == Some(ReaderKind::Pread) { 0.8 } else { 1.0 };
             // More threads than cores are in one another's way; so are too many connections.
             let threads = if at.threads == 1 { 0.9 } else { 1.0 };
-            line * reader * threads * (1.0 - f64::from(parallel) / 4000.0)
+            let chunks = if at.chunk_bytes.is_none() { self.own_chunks } else { 1.0 };
+            line * reader * chunks * threads * (1.0 - f64::from(parallel) / 4000.0)
         }
 
         fn best(&self, space: &Space) -> f64 {
@@ -425,6 +448,7 @@ mod tests {
                             reader: *reader,
                             parallel: Some(*n),
                             part_bytes: Some(*bytes),
+                            chunk_bytes: Some(1 << 20),
                             threads: *threads,
                         };
                         space.threads.iter().map(setting)
@@ -440,6 +464,7 @@ mod tests {
             readers: vec![None, Some(ReaderKind::Pread)],
             parallel: (0..8).map(|i| 1 << i).collect(),
             part_bytes: (0..8).map(|i| (MIB / 4) << i).collect(),
+            chunk_bytes: vec![Some(512 << 10), Some(1 << 20), None],
             threads: vec![1, 2, 4],
             sample_bytes: 128 * MIB,
         }
@@ -533,7 +558,8 @@ mod tests {
     /// From 32 connections on the line is full: more of them are no better, and cost more.
     #[test]
     fn of_equals_the_one_with_fewer_parts_in_flight_is_taken() {
-        let surface = Surface { connection: 10e6, total: 250e6, round_trip: 0.0, noise: 0.02, automatic: 250e6 };
+        let surface =
+            Surface { connection: 10e6, total: 250e6, round_trip: 0.0, noise: 0.02, automatic: 200e6, ..LONG };
         for seed in 0..50 {
             let Outcome { found, .. } = searched(&surface, &space(), BUDGET, seed);
             let wide = found.tried.iter().filter(|tried| tried.setting.parallel > Some(32)).count();
@@ -546,7 +572,7 @@ mod tests {
     #[test]
     fn within_the_interval_of_the_best_the_cheapest_is_chosen_and_outside_of_it_is_not() {
         let tried = |parallel, samples: &[f64]| Tried {
-            setting: Setting { reader: None, parallel: Some(parallel), part_bytes: Some(MIB), threads: 2 },
+            setting: Setting { parallel: Some(parallel), part_bytes: Some(MIB), ..Setting::automatic(2) },
             warm_up: Some(1.0),
             samples: samples.to_vec(),
             cut: 0,
@@ -562,15 +588,26 @@ mod tests {
         assert_eq!(choose(&[]), (None, None));
     }
 
-    /// A line that is served best by what haul does by itself.
     #[test]
-    fn haul_without_a_profile_is_chosen_only_if_it_is_better() {
-        let better = Surface { automatic: 400e6, ..LONG };
-        let found = searched(&better, &space(), BUDGET, 3).found;
-        assert_eq!(chosen(&found).setting, Setting::automatic(2));
-        let equal = Surface { automatic: LONG.best(&space()), ..LONG };
-        let found = searched(&equal, &space(), BUDGET, 3).found;
-        assert!(chosen(&found).setting.parallel.is_some());
+    fn haul_without_a_profile_is_chosen_unless_a_setting_is_better() {
+        let choice = |automatic| {
+            let found = searched(&Surface { automatic, ..LONG }, &space(), BUDGET, 3).found;
+            chosen(&found).setting
+        };
+        let best = LONG.best(&space());
+        assert_eq!(choice(1.5 * best), Setting::automatic(2));
+        assert_eq!(choice(best), Setting::automatic(2), "of equals the one that goes with the line");
+        assert!(choice(0.9 * best).parallel.is_some());
+    }
+
+    #[test]
+    fn chunks_are_searched_where_they_matter_and_else_left_to_the_reader() {
+        let choice = |own_chunks| {
+            let found = searched(&Surface { own_chunks, ..NEAR }, &space(), BUDGET, 5).found;
+            chosen(&found).setting.chunk_bytes
+        };
+        assert!(choice(0.8).is_some());
+        assert_eq!(choice(1.0), None);
     }
 
     /// A setting that carries a twentieth costs a few uploads that are cut off, not twenty times the time.
@@ -599,7 +636,7 @@ mod tests {
         }
         assert_eq!(
             small.start(64, 9),
-            Setting { reader: None, parallel: Some(16), part_bytes: Some(MIB / 4), threads: 4 }
+            Setting { parallel: Some(16), part_bytes: Some(MIB / 4), ..Setting::automatic(4) }
         );
     }
 }
