@@ -16,12 +16,12 @@ fn a_memory_in_which_nothing_fits_is_refused_with_the_least_that_works() {
         let said = text(&output.stderr);
         assert_eq!((exit_code(&output), said.contains(why)), (2, true), "{said}");
     };
-    refused(&["--memory", "1MiB"], "not enough for one part in flight: allow 1122304 bytes at least");
+    refused(&["--memory", "1MiB"], "not enough for one part in flight: allow 1114112 bytes at least");
     refused(
         &["--memory", "2MiB", "--parallel", "64"],
         "not enough for 64 parts in flight: allow 8388608 bytes at least",
     );
-    let events = put_well(&file, &store.endpoint, &["--memory", "1122304", "--reader", "pread"]);
+    let events = put_well(&file, &store.endpoint, &["--memory", "1114112", "--reader", "pread"]);
     assert_eq!(events.last().unwrap()["parallel"], 1, "by itself it has as many parts in flight as fit");
     assert!(store.holds(&content));
 }

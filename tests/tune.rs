@@ -135,9 +135,9 @@ fn a_profile_that_asks_for_more_than_is_allowed_here_is_trimmed_and_what_is_type
     write_profile(&path, "parallel = 64\npart_bytes = 1048576\nchunk_bytes = 65536\nthreads = 1");
     let named = ["--tuned", path.to_str().unwrap(), "--memory", "4MiB", "--reader", "pread"];
     let (plan, said) = planned(scratch.path(), scratch.path(), "http://127.0.0.1:9", &named);
-    assert_eq!(plan["parallel"], 3, "as many as there are buffers for");
-    assert_eq!(plan["buffer_bytes"], 3 * 2 * 65536, "of the profile's chunks");
-    assert!(said.contains("3 parts in flight (not 64: no more are allowed here)"), "{said}");
+    assert_eq!(plan["parallel"], 4, "as many as there are buffers for");
+    assert_eq!(plan["buffer_bytes"], 4 * 2 * 65536, "of the profile's chunks");
+    assert!(said.contains("4 parts in flight (not 64: no more are allowed here)"), "{said}");
     let (file, _) = random_file(scratch.path(), MIB, 1);
     let typed = put(&file, "http://127.0.0.1:9", &[&named[..], &["--parallel", "64", "--dry-run"]].concat());
     assert_eq!(exit_code(&{ typed }.output().unwrap()), 2);

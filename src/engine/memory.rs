@@ -5,7 +5,7 @@
 
 use super::cgroup;
 use crate::net::connect::TLS_BUFFER_BYTES;
-use crate::source::buffer::BUFFER_BYTES;
+use crate::source::buffer::CHUNK_BYTES;
 
 /// What a part in flight holds beside buffers, in bytes: its connection, request and answer. Measured: 30 KiB.
 const CONNECTION_BYTES: u64 = 64 << 10;
@@ -61,7 +61,7 @@ impl Memory {
 
     fn within(asked: Option<u64>, group: Option<u64>, tls: bool, buffer_bytes: usize) -> Result<Self, TooLittle> {
         let per_part = CONNECTION_BYTES + if tls { TLS_BYTES } else { 0 };
-        let all_buffers = buffer_bytes.max(2 * BUFFER_BYTES);
+        let all_buffers = buffer_bytes.max(2 * CHUNK_BYTES);
         let mut memory = Self {
             limit: None,
             buffer_bytes: all_buffers,
@@ -76,9 +76,9 @@ impl Memory {
             let half = usize::try_from(limit.div_ceil(2)).unwrap_or(usize::MAX);
             memory.limit = Some(limit);
             memory.mapped_bytes = limit;
-            memory.buffer_bytes = half.clamp(2 * BUFFER_BYTES, all_buffers);
+            memory.buffer_bytes = half.clamp(2 * CHUNK_BYTES, all_buffers);
             memory.parts_max = count(limit.saturating_sub(memory.buffer_bytes as u64) / per_part);
-            memory.parts_with_buffers = memory.parts_max.min(count((memory.buffer_bytes / BUFFER_BYTES) as u64));
+            memory.parts_with_buffers = memory.parts_max.min(count((memory.buffer_bytes / CHUNK_BYTES) as u64));
         }
         memory.check(1).map(|()| memory)
     }
@@ -100,7 +100,7 @@ impl Memory {
     /// The least memory with which so many parts may be in flight.
     fn least(&self, parts: u32) -> u64 {
         let connections = self.per_part * u64::from(parts);
-        connections + connections.clamp(2 * BUFFER_BYTES as u64, self.buffer_bytes_max)
+        connections + connections.clamp(2 * CHUNK_BYTES as u64, self.buffer_bytes_max)
     }
 }
 
@@ -127,7 +127,7 @@ mod tests {
                 let Ok(memory) = of(kib << 10, tls) else { continue };
                 let held = memory.buffer_bytes as u64 + u64::from(memory.parts_max) * per_part;
                 assert!(held <= kib << 10 && memory.mapped_bytes <= kib << 10, "{kib} KiB: {memory:?}");
-                assert!(memory.parts_with_buffers as usize * BUFFER_BYTES <= memory.buffer_bytes);
+                assert!(memory.parts_with_buffers as usize * CHUNK_BYTES <= memory.buffer_bytes);
                 assert!(memory.parts_with_buffers >= 1);
             }
         }
@@ -151,7 +151,7 @@ mod tests {
         let said = of(16 * MIB, true).unwrap().check(64).unwrap_err().to_string();
         assert!(said.contains("64 parts in flight") && said.contains("or have 21 in flight"), "{said}");
         assert!(
-            of(1, false).unwrap_err().to_string().ends_with("for one part in flight: allow 1122304 bytes at least")
+            of(1, false).unwrap_err().to_string().ends_with("for one part in flight: allow 1114112 bytes at least")
         );
     }
 

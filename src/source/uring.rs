@@ -22,6 +22,7 @@ const ENTRIES: u32 = 256;
 /// Chunks started ahead of the one that is wanted.
 const READ_AHEAD: usize = 2;
 
+#[derive(Clone)]
 pub struct UringSource {
     file: Arc<SourceFile>,
     pool: BufferPool,
@@ -81,7 +82,18 @@ impl UringSource {
 }
 
 impl Source for UringSource {
+    /// What does not lie in one of the file's own chunks has, with the blocks around it, no room in a buffer, and is read in
+    /// two steps.
     fn read(&self, at: u64, bytes: usize) -> Reading {
+        let room = CHUNK_BYTES - (at % CHUNK_BYTES as u64) as usize;
+        if bytes > room {
+            let (source, first) = (self.clone(), self.read(at, room));
+            return Reading::new(async move {
+                let first = first.await?.to_vec();
+                let rest = source.read(at + room as u64, bytes - room).await?;
+                Ok([&first[..], &rest].concat().into())
+            });
+        }
         let (chunk, file, requests) = (Chunk::new(at, bytes), self.file.clone(), self.requests.clone());
         let result = move |reading: oneshot::Receiver<io::Result<Bytes>>| async move {
             let stopped = |_| Err(io::Error::other("the ring's thread has ended"));
@@ -168,7 +180,7 @@ struct RingBuffer {
 
 // SAFETY: `stable_ptr` points into the buffer of the lease, which stays where it is until the lease is dropped, also
 // when this struct moves; the kernel's side owns the struct until the read completes. All bytes of a pooled buffer are
-// initialized, and `from <= to <= BUFFER_BYTES` holds: `blocks` of a chunk fit a buffer, and `from` grows by what was
+// initialized, and `from <= to <= CHUNK_BYTES` holds: `blocks` of a chunk fit a buffer, and `from` grows by what was
 // read into `from .. to`.
 unsafe impl IoBuf for RingBuffer {
     fn stable_ptr(&self) -> *const u8 {
