@@ -21,13 +21,13 @@ FIGURES = [("gb_per_s", "GB/s"), ("cpu_s_per_gib", "CPU seconds of the client pe
 
 def main():
     results = json.loads((RESULTS / "scaling.json").read_text())
-    figure, axes = plt.subplots(2, 2, figsize=(11, 8), layout="constrained")
+    figure, rows = plt.subplots(2, 2, figsize=(11, 8), layout="constrained")
     machine = results["machine"]
     figure.suptitle(f"haul put on {machine['cores']} cores of {machine['cpu']}, Linux {machine['kernel']}, "
                     f"{machine['congestion_control']}", fontsize=11)
-    for tls in (False, True):
-        for figure_axes, (key, label) in zip(axes[tls], FIGURES):
-            draw(figure_axes, [row for row in results["rows"] if row["tls"] == tls], key, label)
+    for tls, row in zip((False, True), rows):
+        for figure_axes, (key, label) in zip(row, FIGURES):
+            draw(figure_axes, [done for done in results["rows"] if done["tls"] == tls], key, label)
             figure_axes.set_title("TLS" if tls else "plain")
     figure.savefig(RESULTS / "scaling.svg", metadata={"Date": None})
 

@@ -1,6 +1,6 @@
 //! The journal: one thread that owns the log of a transfer.
 //!
-//! Records are queued, written in groups within milliseconds (so that a killed process loses next to nothing) and synced
+//! Records are queued, written in groups within some 10 ms (so that a killed process loses next to nothing) and synced
 //! at most every 200 ms, unless somebody waits: then at once. Opening recovers, binds
 //! and compacts in one atomic replace. After the first failed write every later call gives that error.
 
@@ -22,7 +22,7 @@ use super::{Binding, Checkpoint, CheckpointError, Claims, Record, record, recove
 /// Longest time that a written record waits for its sync. Losing it costs only one more listing of parts.
 const SYNC_EVERY: Duration = Duration::from_millis(200);
 /// How long a group gathers when nobody waits: one wake-up and one write for all parts that end in it.
-const GATHER: Duration = Duration::from_millis(2);
+const GATHER: Duration = Duration::from_millis(10);
 
 /// What stood at the place of the checkpoint.
 #[derive(Debug, Clone, PartialEq, Eq)]

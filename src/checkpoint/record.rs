@@ -91,6 +91,9 @@ pub fn decode_snapshot(payload: &[u8]) -> Result<Checkpoint, NotDecoded> {
     Ok(Checkpoint { binding: raw.binding, upload_id: raw.upload_id, parts, abandoned: raw.abandoned })
 }
 
+/// Room for the record of a part, of which there are many; others grow.
+const PART_RECORD_BYTES: usize = 64;
+
 /// The payload of a later frame.
 pub fn encode_record(record: &Record) -> Vec<u8> {
     encode(&match record {
@@ -138,15 +141,19 @@ fn unpack_part(raw: PartBytes) -> Option<(PartNumber, StoredPart)> {
 /// Packs a tag of 32 hex digits if the very same text comes out again.
 fn pack_tag(etag: &ETag) -> TagBytes {
     let text = etag.as_str();
+    let hex_without = |case: fn(&u8) -> bool| text.bytes().all(|c| c.is_ascii_hexdigit() && !case(&c));
     match u128::from_str_radix(text, 16) {
-        Ok(digest) if text == format!("{digest:032x}") => TagBytes::Lower(digest.to_be_bytes()),
-        Ok(digest) if text == format!("{digest:032X}") => TagBytes::Upper(digest.to_be_bytes()),
+        Ok(digest) if text.len() == 32 && hex_without(u8::is_ascii_uppercase) => TagBytes::Lower(digest.to_be_bytes()),
+        Ok(digest) if text.len() == 32 && hex_without(u8::is_ascii_lowercase) => TagBytes::Upper(digest.to_be_bytes()),
         _ => TagBytes::Text(text.to_owned()),
     }
 }
 
 fn encode(value: &impl Serialize) -> Vec<u8> {
-    bincode::serde::encode_to_vec(value, config::standard()).expect("plain data of known length always encodes")
+    let mut bytes = Vec::with_capacity(PART_RECORD_BYTES);
+    let encoded = bincode::serde::encode_into_std_write(value, &mut bytes, config::standard());
+    encoded.expect("plain data of known length always encodes");
+    bytes
 }
 
 /// Decodes the whole of `bytes`. The limit follows their number, so that a length field cannot ask for more memory than
