@@ -22,7 +22,7 @@ svg .empty{fill:#f3f5f7}svg .out{fill:#e6eaef}svg .frame-chosen{fill:none;stroke
 svg .frame-second{fill:none;stroke:#1864ab;stroke-width:3;stroke-dasharray:5 3}
 svg .dot{fill:#495867}svg .dot-chosen{fill:#d9480f}svg .dot-second{fill:#1864ab}svg .sample{fill:#8a97a6;opacity:.55}
 svg .whisker{stroke:#495867;stroke-width:2}svg .whisker-chosen{stroke:#d9480f;stroke-width:2}
-svg .whisker-second{stroke:#1864ab;stroke-width:2}svg .curve{fill:none;stroke:#8a97a6;stroke-width:1.5}
+svg .own{stroke:#2b8a3e;stroke-width:1.5;stroke-dasharray:6 4}svg .whisker-second{stroke:#1864ab;stroke-width:2}svg .curve{fill:none;stroke:#8a97a6;stroke-width:1.5}
 svg .bar{fill:#9db2c6}svg .bar-chosen{fill:#d9480f}svg .bar-spent{fill:#1864ab}
 ";
 
@@ -104,9 +104,13 @@ fn values<T: Ord>(profile: &Profile, of: impl Fn(&Setting) -> Option<T>) -> Vec<
 }
 
 fn surface_words(profile: &Profile) -> String {
+    let choice = match profile.chosen.setting.parallel {
+        Some(_) => "Solid frame: the choice.",
+        None => "The choice, haul without a profile, finds its own place and has none here.",
+    };
     format!(
         "Bytes per second by parts in flight and part length: the best reader, chunks and threads that were tried there. \
-         Solid frame: the choice. Dashed frame: the runner-up. Empty fields were not tried: the search saw no need, or an \
+         {choice} Dashed frame: the runner-up. Empty fields were not tried: the search saw no need, or an \
          upload of {} has not so many parts.",
         size(profile.sample_bytes)
     )
@@ -168,7 +172,7 @@ fn short(bytes_per_second: f64) -> String {
 }
 
 const CURVE_WORDS: &str = "Each point is a setting, with its 95 % confidence interval; the line joins the best ones. Where it \
-    stops to rise, more connections carry nothing more.";
+    stops to rise, more connections carry nothing more. Dashed: haul without a profile.";
 
 fn curve(profile: &Profile) -> String {
     let columns = values(profile, |setting| setting.parallel);
@@ -192,6 +196,10 @@ fn curve(profile: &Profile) -> String {
     };
     let line: Vec<_> = columns.iter().map(|n| (x(*n), y(best(n)))).collect();
     svg.polyline(&line, "curve");
+    if let Some(own) = automatic(profile) {
+        let y = y(own.bytes_per_second);
+        svg.line((left, y), (left + width, y), "own");
+    }
     // The choice on top.
     let mut order: Vec<_> = profile.tried.iter().collect();
     order.sort_by_key(|tried| mark(profile, &tried.setting) == "-chosen");
