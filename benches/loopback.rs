@@ -1,6 +1,7 @@
-//! A whole upload over loopback into `haul serve --store null`: reader by reader, with checksums, without TLS.
+//! A whole upload over loopback into `haul serve --store null`: reader by reader, with checksums, without and with TLS.
 
 use std::io::{BufRead, BufReader, Write};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
@@ -25,14 +26,20 @@ impl Drop for Served {
     }
 }
 
-fn serve() -> (Served, String) {
-    let mut child = Command::new(env!("CARGO_BIN_EXE_haul"))
-        .args(["serve", "--store", "null", "--listen", "127.0.0.1:0", "--access-key-id", "bench"])
-        .args(["--region", "cn-hangzhou", "--bucket", "demo"])
-        .env("OSS_ACCESS_KEY_SECRET", SECRET)
-        .stdout(Stdio::piped())
-        .spawn()
-        .expect("the binary starts");
+/// - `tls`: certificate and key, in PEM.
+fn serve(tls: Option<[&Path; 2]>) -> (Served, String) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_haul"));
+    command.args(["serve", "--store", "null", "--listen", "127.0.0.1:0", "--access-key-id", "bench"]).args([
+        "--region",
+        "cn-hangzhou",
+        "--bucket",
+        "demo",
+    ]);
+    for (option, path) in ["--tls-cert", "--tls-key"].iter().zip(tls.into_iter().flatten()) {
+        command.arg(option).arg(path);
+    }
+    let mut child =
+        command.env("OSS_ACCESS_KEY_SECRET", SECRET).stdout(Stdio::piped()).spawn().expect("the binary starts");
     let mut lines = BufReader::new(child.stdout.take().expect("piped")).lines();
     let endpoint = lines
         .by_ref()
@@ -43,7 +50,6 @@ fn serve() -> (Served, String) {
 }
 
 fn loopback(c: &mut Criterion) {
-    let (_served, endpoint) = serve();
     let scratch = tempfile::tempdir().expect("a directory for the file");
     let path = scratch.path().join("file");
     let mut block = vec![0; 1 << 20];
@@ -53,13 +59,24 @@ fn loopback(c: &mut Criterion) {
         random.fill(&mut block);
         file.write_all(&block).expect("room for the file");
     }
-    let settings = ClientSettings { region: Some("cn-hangzhou".into()), ..ClientSettings::new(endpoint) };
+    let [cert, key] = ["cert.pem", "key.pem"].map(|name| scratch.path().join(name));
+    let signed = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).expect("a certificate");
+    std::fs::write(&cert, signed.cert.pem()).expect("room for the certificate");
+    std::fs::write(&key, signed.signing_key.serialize_pem()).expect("room for the key");
+    upload(c, "loopback", serve(None), None, &path);
+    upload(c, "loopback-tls", serve(Some([&cert, &key])), Some(&cert), &path);
+}
+
+fn upload(c: &mut Criterion, name: &str, (_served, endpoint): (Served, String), ca_cert: Option<&Path>, path: &Path) {
+    let mut settings = ClientSettings::new(endpoint);
+    settings.region = Some("cn-hangzhou".into());
+    settings.ca_cert = ca_cert.map(Path::to_owned);
     let client = Client::new(settings, Some(Credentials::new("bench", SECRET))).expect("a client");
-    let mut group = c.benchmark_group("loopback");
+    let mut group = c.benchmark_group(name);
     group.throughput(Throughput::Bytes(FILE_BYTES)).sample_size(20);
     for reader in [ReaderKind::Mmap, ReaderKind::Pread, ReaderKind::Uring] {
         let mut request = UploadRequest::new(
-            &path,
+            path,
             Bucket::new("demo").expect("a valid name"),
             Key::new("object").expect("a valid name"),
         );

@@ -126,7 +126,8 @@ impl Client {
         Transfer { counters, activities, cancel, events, running: Some(running), _threads: self.threads.clone() }
     }
 
-    /// Most parts in flight that uploads have unasked ([`crate::model::settings::Parallel::Auto`]): as memory, open files and rate allow, 256 at most.
+    /// Most parts in flight that uploads have unasked ([`crate::model::settings::Parallel::Auto`]): as memory, open files
+    /// and rate allow, 256 at most.
     pub fn parallel_max(&self) -> u32 {
         self.engine.endpoint.slots.max()
     }

@@ -76,6 +76,28 @@ fn a_second_opener_is_refused_and_told_by_whom() {
     Journal::open(&path, binding(10)).map(drop).unwrap();
 }
 
+/// As a process does that was killed and whose last sync takes its time.
+#[test]
+fn a_lock_that_is_let_go_of_within_a_moment_is_waited_for() {
+    let (_dir, path) = place();
+    let lock = path.with_file_name(format!("{}.lock", path.file_name().unwrap().to_str().unwrap()));
+    let handles = || {
+        let all = fs::read_dir("/proc/self/fd").unwrap().filter_map(|fd| fs::read_link(fd.ok()?.path()).ok());
+        all.filter(|open| *open == lock).count()
+    };
+    let first = Journal::open(&path, binding(10)).unwrap();
+    let second = std::thread::spawn({
+        let path = path.clone();
+        move || Journal::open(&path, binding(10)).map(drop)
+    });
+    while handles() < 2 {
+        assert!(!second.is_finished(), "it was refused at once");
+        std::thread::yield_now();
+    }
+    drop(first);
+    second.join().unwrap().unwrap();
+}
+
 #[test]
 fn openers_that_race_never_both_succeed() {
     let (_dir, path) = place();

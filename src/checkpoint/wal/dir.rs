@@ -8,6 +8,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use rustix::fs::{CWD, FlockOperation, RenameFlags, flock, renameat_with};
 
@@ -47,7 +48,7 @@ impl Directory {
     /// Locks `name` in the directory `path`.
     ///
     /// # Errors
-    /// [`LockError::Held`] at once if somebody else has it; [`LockError::Io`] if the sidecar cannot be made.
+    /// [`LockError::Held`] if somebody else has it, and keeps it for 2 s; [`LockError::Io`] if the sidecar cannot be made.
     pub fn lock(path: &Path, name: &str) -> Result<Self, LockError> {
         let lock_path = path.join(format!("{name}.lock"));
         let lock = take_lock(&lock_path)?;
@@ -142,12 +143,21 @@ pub fn head(path: &Path, most: u64) -> io::Result<Option<Head>> {
     Ok(Some(Head { first, bytes: meta.len(), device: meta.dev(), inode: meta.ino() }))
 }
 
+/// A process that was killed keeps its locks until its last system call has returned, which may be a sync.
+const PATIENCE: Duration = Duration::from_secs(2);
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+
 fn take_lock(path: &Path) -> Result<File, LockError> {
+    let begun = Instant::now();
     loop {
         let mut file =
             private().read(true).write(true).create(true).truncate(false).open(path).map_err(LockError::Io)?;
         match flock(&file, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => {}
+            Err(rustix::io::Errno::WOULDBLOCK) if begun.elapsed() < PATIENCE => {
+                std::thread::sleep(LOOK_EVERY);
+                continue;
+            }
             Err(rustix::io::Errno::WOULDBLOCK) => return Err(LockError::Held { pid: owner(&mut file) }),
             Err(other) => return Err(LockError::Io(other.into())),
         }

@@ -24,11 +24,12 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use rustix::fs::FlockOperation;
+use rustix::io::Errno;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use sha2::{Digest, Sha256};
@@ -51,6 +52,20 @@ pub(crate) struct DirMedium {
     next_incoming: AtomicU64,
 }
 
+/// A process that was killed keeps its locks until its last system call has returned, which may be a sync of many bytes.
+const PATIENCE: Duration = Duration::from_secs(2);
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+
+fn lock(file: &File) -> rustix::io::Result<()> {
+    let begun = Instant::now();
+    loop {
+        match rustix::fs::flock(file, FlockOperation::NonBlockingLockExclusive) {
+            Err(Errno::WOULDBLOCK) if begun.elapsed() < PATIENCE => std::thread::sleep(LOOK_EVERY),
+            result => return result,
+        }
+    }
+}
+
 /// A body in `incoming`, removed when it is dropped before it has a name.
 struct FileBlob {
     file: File,
@@ -71,7 +86,7 @@ impl DirMedium {
             return Err(io::Error::new(io::ErrorKind::AlreadyExists, text));
         }
         let marker = File::options().create(true).truncate(false).write(true).open(marker)?;
-        rustix::fs::flock(&marker, FlockOperation::NonBlockingLockExclusive).map_err(|error| {
+        lock(&marker).map_err(|error| {
             let text = format!("{} cannot be locked; another haul is probably using it: {error}", root.display());
             io::Error::new(io::ErrorKind::ResourceBusy, text)
         })?;
