@@ -75,11 +75,9 @@ pub(super) async fn read_crc64(source: &Arc<dyn Source>, from: u64, bytes: u64) 
     let mut digest = Digest::new();
     let (mut at, end) = (from, from + bytes);
     while at < end {
-        // Up to where the file's own chunk ends, as when it is sent.
-        let chunk_bytes = source.chunk_bytes() as u64;
-        let bytes = (chunk_bytes - at % chunk_bytes).min(end - at);
-        digest.update(&source.read(at, bytes as usize).await?);
-        at += bytes;
+        let bytes = source.chunk_at(at, end);
+        digest.update(&source.read(at, bytes).await?);
+        at += bytes as u64;
     }
     source.check()?;
     Ok(digest.finish())

@@ -86,15 +86,13 @@ impl RangeBody {
     /// Starts the reads that are due: the chunk wanted now and those ahead of it. None ahead of one that has no buffer: who
     /// holds a buffer for later and has none for now waits for others, who may do the same.
     fn start_reads(&mut self) {
-        let chunk_bytes = self.source.chunk_bytes() as u64;
         while self.next < self.end
             && self.started.len() <= self.source.read_ahead()
             && !self.started.back().is_some_and(Reading::waits_for_buffer)
         {
-            // Chunks end where the file's own chunks end, so that all but the first are aligned.
-            let bytes = (chunk_bytes - self.next % chunk_bytes).min(self.end - self.next);
-            self.started.push_back(self.source.read(self.next, bytes as usize));
-            self.next += bytes;
+            let bytes = self.source.chunk_at(self.next, self.end);
+            self.started.push_back(self.source.read(self.next, bytes));
+            self.next += bytes as u64;
         }
     }
 

@@ -113,6 +113,13 @@ pub trait Source: Send + Sync {
     /// How much to ask for at a time, in bytes: a multiple of 4 KiB.
     fn chunk_bytes(&self) -> usize;
 
+    /// How much to ask for at `at` of a stretch that goes on to `end`: up to where the file's own chunk ends, so that all
+    /// reads but the first are aligned.
+    fn chunk_at(&self, at: u64, end: u64) -> usize {
+        let chunk_bytes = self.chunk_bytes() as u64;
+        (chunk_bytes - at % chunk_bytes).min(end - at) as usize
+    }
+
     /// How many chunks are worth starting ahead of the one that is wanted now. None while the pages are in memory: a
     /// chunk that was just read is in the processor's cache for the checksum and the socket.
     fn read_ahead(&self) -> usize;
