@@ -1,12 +1,10 @@
 //! Uploads that are not gone on with: aborted, if need be a second time, or named with the command that aborts them. And
 //! checkpoints that know no upload.
 
-mod common;
-
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use common::*;
+use crate::common::*;
 use haul::checkpoint::{Binding, Journal};
 use haul::model::object::{Bucket, Fingerprint, Key};
 

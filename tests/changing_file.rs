@@ -1,7 +1,5 @@
 //! The file underneath: it changes while it is sent, or is none that can be sent.
 
-mod common;
-
 use std::ffi::OsStr;
 use std::fs::{File, Permissions};
 use std::io::{BufRead, BufReader, Write};
@@ -14,8 +12,8 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
 
-use common::meddler::{Fate, Meddler, meddle};
-use common::*;
+use crate::common::meddler::{Fate, Meddler, meddle};
+use crate::common::*;
 use serde_json::Value;
 
 const KIB: usize = 1 << 10;

@@ -1,12 +1,10 @@
 //! A checkpoint that cannot be written, and one that is in use: the upload stops with exit code 8 and says what is
 //! known to be in the store. `strace` has the system calls fail that a full, broken or read-only disk fails.
 
-mod common;
-
 use std::path::{Path, PathBuf};
 
-use common::traced::{may_trace, traced};
-use common::*;
+use crate::common::traced::{may_trace, traced};
+use crate::common::*;
 use haul::checkpoint::{Binding, Journal};
 use haul::model::object::{Bucket, Fingerprint, Key};
 

@@ -1,7 +1,5 @@
 //! Where keys come from: small stand-ins of the metadata server, of STS and of credential URLs, on loopback.
 
-mod common;
-
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
@@ -9,9 +7,9 @@ use std::path::Path;
 use std::process::{Command, Output};
 use std::sync::{Arc, Mutex};
 
+use crate::common::*;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use common::*;
 use haul::blocking;
 use haul::client::Keyring;
 use haul::model::object::{Bucket, Key};

@@ -1,8 +1,6 @@
 //! `haul put --explain` against a real store that is made slow in one way: the way is named.
 
-mod common;
-
-use common::*;
+use crate::common::*;
 use serde_json::Value;
 
 const KIB: usize = 1 << 10;

@@ -4,14 +4,12 @@
 //! a completion of io_uring, `SIGBUS` or `EFAULT` for mapped pages. Needs `/dev/fuse` and the right to mount; where
 //! either is missing the tests say so and prove nothing.
 
-mod common;
-
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
 use std::time::{Duration, UNIX_EPOCH};
 
-use common::*;
+use crate::common::*;
 use fuser::{
     Config, Errno, FileAttr, FileHandle, FileType, Filesystem, Generation, INodeNo, LockOwner, OpenFlags, ReplyAttr,
     ReplyData, ReplyEntry, Request,

@@ -1,14 +1,12 @@
 //! What a transfer does when the network or the store misbehaves.
 
-mod common;
-
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use common::meddler::{Fate, Meddler, meddle};
-use common::*;
+use crate::common::meddler::{Fate, Meddler, meddle};
+use crate::common::*;
 use http::StatusCode;
 
 const KIB: usize = 1 << 10;

@@ -1,16 +1,14 @@
 //! Whoever answers, the client reads so much and no more, waits so long and no longer, and shows nothing that steers a
 //! terminal.
 
-mod common;
-
 use std::io::Write;
 use std::net::TcpStream;
 use std::process::Output;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
-use common::canned::{canned, http, written};
-use common::*;
+use crate::common::canned::{canned, http, written};
+use crate::common::*;
 
 /// Exit code of an answer that is not of the protocol.
 const PROTOCOL: i32 = 1;

@@ -1,13 +1,11 @@
 //! A bit that flips anywhere between disk and store is caught, and the message says where, with both checksums, and what
 //! to suspect. What an upload leaves behind for later: the receipt.
 
-mod common;
-
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::process::Output;
 
-use common::*;
+use crate::common::*;
 use haul::model::crc64::crc64;
 use haul::model::receipt::Receipt;
 

@@ -4,14 +4,12 @@
 //! Needs `python3` with `venv`, `node` with `npm`, and once their package indexes to install the SDKs from; the
 //! environments are kept under `target/`.
 
-mod server_support;
-
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 
+use crate::server_support::{ID, Running, SECRET, config, try_start};
 use haul::server::{StoreKind, Tls};
-use server_support::{ID, Running, SECRET, config, try_start};
 
 const PYTHON_SDKS: [&str; 2] = ["oss2==2.19.1", "alibabacloud-oss-v2==1.4.1"];
 const NODE_SDK: &str = "ali-oss@6.23.0";

@@ -1,14 +1,12 @@
 //! `kill -9` at random moments, also under faults: the same command goes on, nothing durable is sent twice, the object
 //! equals the file. `HAUL_KILLS=200` sets the number of kills under faults.
 
-mod common;
-
 use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::Stdio;
 
-use common::*;
+use crate::common::*;
 use serde_json::Value;
 
 const KILLS: u32 = 50;

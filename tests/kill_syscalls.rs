@@ -5,8 +5,6 @@
 //! itself. It counts by thread, so of calls that several threads make it meets the earliest. `HAUL_KILLS=all` meets all of
 //! them: every kind that a run makes, with one thread for the network, and the thread of the journal on its own.
 
-mod common;
-
 use std::collections::BTreeSet;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
@@ -14,9 +12,9 @@ use std::process::{Child, Stdio};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
-use common::meddler::{Fate, Meddler, meddle};
-use common::traced::{attached, counted, may_trace, traced};
-use common::*;
+use crate::common::meddler::{Fate, Meddler, meddle};
+use crate::common::traced::{attached, counted, may_trace, traced};
+use crate::common::*;
 
 const PART: usize = 100 << 10;
 const OPTIONS: [&str; 4] = ["--part-size", "100KiB", "--parallel", "2"];

@@ -1,12 +1,10 @@
 //! What a program that links haul relies on.
 
-mod common;
-
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use common::meddler::{Fate, meddle};
-use common::*;
+use crate::common::meddler::{Fate, meddle};
+use crate::common::*;
 use haul::blocking;
 use haul::checkpoint::{Binding, Journal};
 use haul::client::Client;

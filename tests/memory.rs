@@ -1,8 +1,6 @@
 //! `--memory` bounds the plan, and what cannot work is refused with the least that does.
 
-mod common;
-
-use common::*;
+use crate::common::*;
 
 const MIB: usize = 1 << 20;
 

@@ -1,8 +1,6 @@
 //! A file whose identity changed between two runs: copied with its checkpoint, restored, renamed, given other rights. The
 //! upload goes on, and no part counts before it was read again and compared.
 
-mod common;
-
 use std::fs::{self, File, Permissions};
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -10,8 +8,8 @@ use std::process::Stdio;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use common::meddler::{Fate, Meddler, Seen, meddle};
-use common::*;
+use crate::common::meddler::{Fate, Meddler, Seen, meddle};
+use crate::common::*;
 use http::StatusCode;
 use serde_json::Value;
 

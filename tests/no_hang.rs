@@ -1,11 +1,9 @@
 //! Nothing hangs: what is silent, slow or lost is given up, doubled or asked about, and a person can see what is waited for.
 
-mod common;
-
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
 
-use common::*;
+use crate::common::*;
 
 const KIB: usize = 1 << 10;
 

@@ -1,13 +1,11 @@
 //! Proxies between this machine and the store: named, from the environment, plain and tunnelled.
 
-mod common;
-
 use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::sync::mpsc::{Receiver, Sender, channel};
 
-use common::*;
+use crate::common::*;
 
 const PARTS: [&str; 4] = ["--part-size", "100KiB", "--parallel", "2"];
 

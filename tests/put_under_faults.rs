@@ -1,8 +1,6 @@
 //! `haul put` against a store that misbehaves on demand: the object is right, or the end says why not.
 
-mod common;
-
-use common::*;
+use crate::common::*;
 
 const KIB: usize = 1 << 10;
 const PARTS: [&str; 4] = ["--part-size", "100KiB", "--parallel", "3"];

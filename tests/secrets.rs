@@ -1,17 +1,15 @@
 //! No secret is shown, written or sent to anybody else: canaries go through every way in which the binary can fail, and
 //! all that it printed and every file that came into being is searched for them.
 
-mod common;
-
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::Ordering;
 
+use crate::common::canned::{canned, http};
+use crate::common::*;
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD, URL_SAFE_NO_PAD};
-use common::canned::{canned, http};
-use common::*;
 
 const CANARY_SECRET: &str = "cAnary-Secret/7Fq9+x2mB";
 const CANARY_TOKEN: &str = "CAIS-cAnary-Token/8Kd2+s5=";

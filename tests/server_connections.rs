@@ -1,15 +1,13 @@
 //! Clients that are slow, silent or gone: they end when their time is up, and nobody waits for them.
 
-mod server_support;
-
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use crate::server_support::*;
 use haul::server::{Config, StoreKind, Tls};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use server_support::*;
 use zeroize::Zeroizing;
 
 const DEADLINE: Duration = Duration::from_secs(3);

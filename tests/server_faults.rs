@@ -1,15 +1,13 @@
 //! Every fault that can be ordered reaches a client, over a socket.
 
-mod server_support;
-
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use crate::server_support::*;
 use haul::model::crc64::crc64;
 use haul::server::{FaultRule, FaultSettings, Faults, Server, ServerError, StoreKind};
-use server_support::*;
 
 fn rules(texts: &[&str]) -> Vec<FaultRule> {
     texts.iter().map(|text| text.parse().unwrap()).collect()

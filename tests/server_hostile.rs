@@ -1,14 +1,12 @@
 //! Requests that mean harm, byte for byte over a socket: refused, and nothing that was stored is lost.
 
-mod server_support;
-
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::path::Path;
 use std::time::Duration;
 
+use crate::server_support::*;
 use haul::server::{Config, StoreKind};
-use server_support::*;
 
 /// Signatures are not looked at, so that requests can be anything; connections that wait for more end soon.
 fn open_server(store: StoreKind) -> Running {

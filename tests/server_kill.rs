@@ -3,8 +3,6 @@
 //!
 //! The ledger says what the store may hold; [`check`] compares. That it notices is shown by harming stores on purpose.
 
-mod server_support;
-
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Lines};
 use std::net::SocketAddr;
@@ -13,10 +11,10 @@ use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use crate::server_support::ledger::{Content, Ledger, Name, Version};
+use crate::server_support::*;
 use haul::model::crc64::crc64;
 use md5::{Digest, Md5};
-use server_support::ledger::{Content, Ledger, Name, Version};
-use server_support::*;
 
 const KILLS: u64 = 50;
 const PART: usize = 100 << 10;

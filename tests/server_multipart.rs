@@ -1,13 +1,11 @@
 //! Multipart uploads over the wire: the whole round, every rule of Complete, listings, and what survives a restart.
 
-mod server_support;
-
 use std::io::Write;
 use std::net::{Shutdown, TcpStream};
 
+use crate::server_support::*;
 use haul::model::crc64::crc64;
 use haul::server::{ServerError, StoreKind};
-use server_support::*;
 
 const PART: usize = 100 << 10;
 

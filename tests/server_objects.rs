@@ -1,16 +1,14 @@
 //! Objects over the wire: put, get, head, delete, list; ranges, conditions, errors, hostile requests.
 
-mod server_support;
-
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::{Duration, SystemTime};
 
+use crate::server_support::*;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use haul::model::crc64::crc64;
 use haul::server::{Config, ServerError, StoreKind};
-use server_support::*;
 
 fn stores() -> (tempfile::TempDir, Vec<StoreKind>) {
     let dir = tempfile::tempdir().unwrap();

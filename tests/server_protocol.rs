@@ -1,17 +1,15 @@
 //! The rest of the protocol, over a socket: what each operation does, and what it refuses.
 
-mod server_support;
-
 use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::thread;
 
+use crate::server_support::*;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use haul::model::crc64::crc64;
 use haul::server::StoreKind;
 use md5::{Digest, Md5};
-use server_support::*;
 
 /// Runs the same promises on every store that keeps bytes.
 fn on_both(promise: impl Fn(&Running)) {

@@ -1,18 +1,15 @@
 //! A store that is made to look distant and busy, as a client meets it. Times are compared from below only: a slow machine
 //! makes everything later. How exact they are is measured by `tuning/shape.py`.
 
-mod common;
-mod server_support;
-
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use common::{Served, haul, put_well, random_file, text};
+use crate::common::{Served, haul, put_well, random_file, text};
+use crate::server_support::*;
 use haul::server::{Config, ServerError, Shape, ShapeError, StoreKind, Tls};
 use rustls_pki_types::ServerName;
-use server_support::*;
 use zeroize::Zeroizing;
 
 const ROUND_TRIP: Duration = Duration::from_millis(40);

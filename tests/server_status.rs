@@ -2,16 +2,14 @@
 //!
 //! Needs `chromium` (the package of that name); `.ci/run` installs it.
 
-mod server_support;
-
 use std::io::Write;
 use std::net::TcpStream;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use crate::server_support::*;
 use haul::server::{LogTarget, StoreKind};
 use serde_json::Value;
-use server_support::*;
 
 fn with_status() -> Running {
     let mut config = config(StoreKind::Memory);

@@ -1,12 +1,10 @@
 //! HTTPS is served with the certificate that was given.
 
-mod server_support;
-
 use std::io::{BufRead, BufReader};
 use std::sync::Arc;
 
+use crate::server_support::*;
 use haul::server::{StoreKind, Tls};
-use server_support::*;
 
 #[test]
 fn https_is_served_with_the_given_certificate() {

@@ -1,13 +1,11 @@
 //! A server that is not the one that was meant gets nothing: exit 4, one connection, and a message that says why.
 
-mod common;
-
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 
-use common::canned::{canned, http};
-use common::meddler::{Fate, meddle};
-use common::*;
+use crate::common::canned::{canned, http};
+use crate::common::meddler::{Fate, meddle};
+use crate::common::*;
 
 const PARTS: [&str; 2] = ["--part-size", "100KiB"];
 

@@ -1,11 +1,9 @@
 //! `haul tune` against `haul serve`: what it finds, what it leaves, and what `haul put` makes of it.
 
-mod common;
-
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
-use common::*;
+use crate::common::*;
 use serde_json::Value;
 
 const MIB: usize = 1 << 20;

@@ -1,8 +1,6 @@
 //! What a user relies on when everything goes well, and what bad input gets.
 
-mod common;
-
-use common::*;
+use crate::common::*;
 
 const KIB: usize = 1 << 10;
 const MIB: usize = 1 << 20;
