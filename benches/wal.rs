@@ -13,7 +13,7 @@ use haul::model::part::PartNumber;
 fn binding() -> Binding {
     let source = Fingerprint { device: 1, inode: 2, bytes: 10_000 << 23, mtime_ns: 3, ctime_ns: 4 };
     let (bucket, key) = (Bucket::new("demo").unwrap(), Key::new("key").unwrap());
-    Binding { source, endpoint: "https://e".into(), bucket, key, part_bytes: 8 << 20 }
+    Binding { source, endpoint: "https://e".into(), bucket, key, part_bytes: 8 << 20, description: Some([].into()) }
 }
 
 fn stored(n: u32) -> Record {

@@ -93,7 +93,8 @@ fn a_checkpoint_that_knows_no_upload_is_replaced_without_a_word() {
     let checkpoint = file.with_added_extension("cp");
     let source = Fingerprint { device: 1, inode: 2, bytes: 3, mtime_ns: 4, ctime_ns: 5 };
     let (bucket, key) = (Bucket::new("demo").unwrap(), Key::new("another").unwrap());
-    let binding = Binding { source, endpoint: store.endpoint.clone(), bucket, key, part_bytes: 6 };
+    let binding =
+        Binding { source, endpoint: store.endpoint.clone(), bucket, key, part_bytes: 6, description: Some([].into()) };
     drop(Journal::open(&checkpoint, binding).unwrap());
     assert!(checkpoint.exists());
     let events = put_well(&file, &store.endpoint, &["--part-size", "100KiB"]);

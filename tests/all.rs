@@ -16,10 +16,13 @@ mod upload;
 
 // Nothing is lost: crashes, faults, files that change, disks that fail.
 mod abandoned;
+mod after_complete;
 mod changing_file;
 mod checkpoint_crash;
 mod checkpoint_file;
 mod checkpoint_trouble;
+mod damaged_log;
+mod described;
 mod failing_disk;
 mod faults;
 mod integrity;

@@ -28,7 +28,7 @@ struct History {
 fn binding(file_bytes: u64) -> Binding {
     let source = Fingerprint { device: 1, inode: 2, bytes: file_bytes, mtime_ns: 3, ctime_ns: 4 };
     let (bucket, key) = (Bucket::new("demo").unwrap(), Key::new("key").unwrap());
-    Binding { source, endpoint: "https://e".into(), bucket, key, part_bytes: 4 }
+    Binding { source, endpoint: "https://e".into(), bucket, key, part_bytes: 4, description: Some([].into()) }
 }
 
 fn stored(n: u32) -> Record {
@@ -47,7 +47,7 @@ fn disk_of_an_older_transfer() -> Disk {
     let mut old = Checkpoint::new(binding(999));
     old.apply(Record::Initiated(UploadId("old".into())));
     old.apply(stored(1));
-    Log::new(disk.clone(), NAME).compact(&record::encode_snapshot(&old)).unwrap();
+    Log::new(disk.clone(), NAME).compact([record::encode_snapshot(&old)]).unwrap();
     disk.after_kill()
 }
 
@@ -57,14 +57,14 @@ fn open(disk: &Disk) -> Result<(Journal, Checkpoint, Found), haul::checkpoint::C
 
 /// The facts of a transfer, and behind which of them it waits until they are durable.
 fn facts() -> Vec<(Record, bool)> {
-    let lost = Record::PartLost(PartNumber::new(2).unwrap());
+    let completing = Record::Completing([("acl".to_owned(), 1)].into());
     vec![
         (Record::Initiated(UploadId("new".into())), true),
         (stored(1), false),
         (stored(2), false),
         (stored(3), true),
         (Record::AbandonedAborted(UploadId("old".into())), true),
-        (lost, false),
+        (completing, false),
         (stored(4), true),
         (stored(2), false),
     ]
@@ -112,7 +112,7 @@ type Wrote = Result<(), std::sync::Arc<std::io::Error>>;
 fn by_hand(disk: &Disk, write: impl Fn(&mut Log<Disk>, &[u8], &mut dyn FnMut()) -> Wrote) -> History {
     let mut history = History::default();
     let mut log = Log::new(disk.clone(), NAME);
-    if log.compact(&record::encode_snapshot(&base())).is_err() {
+    if log.compact([record::encode_snapshot(&base())]).is_err() {
         return history;
     }
     history.opened = true;

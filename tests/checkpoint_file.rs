@@ -12,7 +12,7 @@ use haul::model::part::PartNumber;
 fn binding(file_bytes: u64) -> Binding {
     let source = Fingerprint { device: 1, inode: 2, bytes: file_bytes, mtime_ns: 3, ctime_ns: 4 };
     let (bucket, key) = (Bucket::new("demo").unwrap(), Key::new("key").unwrap());
-    Binding { source, endpoint: "https://e".into(), bucket, key, part_bytes: 4 }
+    Binding { source, endpoint: "https://e".into(), bucket, key, part_bytes: 4, description: Some([].into()) }
 }
 
 fn stored(n: u32) -> Record {

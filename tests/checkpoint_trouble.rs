@@ -57,7 +57,7 @@ fn a_second_upload_from_the_same_checkpoint_is_told_who_holds_it() {
     let (file, _) = random_file(scratch.path(), (100 << 10) * 6 - 777, 4);
     let source = Fingerprint { device: 1, inode: 2, bytes: 3, mtime_ns: 4, ctime_ns: 5 };
     let (bucket, key) = (Bucket::new("demo").unwrap(), Key::new("object").unwrap());
-    let binding = Binding { source, endpoint: "e".into(), bucket, key, part_bytes: 6 };
+    let binding = Binding { source, endpoint: "e".into(), bucket, key, part_bytes: 6, description: Some([].into()) };
     let _held = Journal::open(&file.with_added_extension("cp"), binding).unwrap();
     let output = put(&file, &store.endpoint, &OPTIONS).output().unwrap();
     let said = text(&output.stdout) + &text(&output.stderr);

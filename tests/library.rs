@@ -150,7 +150,8 @@ fn a_second_transfer_of_the_same_file_is_told_that_the_checkpoint_is_in_use() {
     let (file, _) = random_file(scratch.path(), 350 * KIB, 1);
     let source = Fingerprint { device: 0, inode: 0, bytes: 0, mtime_ns: 0, ctime_ns: 0 };
     let UploadRequest { bucket, key, .. } = request(&file, "k");
-    let binding = Binding { source, endpoint: "elsewhere".into(), bucket, key, part_bytes: 1 };
+    let binding =
+        Binding { source, endpoint: "elsewhere".into(), bucket, key, part_bytes: 1, description: Some([].into()) };
     let first = Journal::open(&file.with_added_extension("cp"), binding).unwrap();
     let second = client.upload(request(&file, "k")).wait();
     assert!(matches!(second, Err(Error::Checkpoint(_))), "{second:?}");

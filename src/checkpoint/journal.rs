@@ -97,7 +97,9 @@ impl Journal {
         let bytes = log.read().map_err(|cause| CheckpointError::Unreadable { path: path.to_owned(), cause })?;
         let (checkpoint, found) =
             recovery::resume(bytes.as_deref(), binding).map_err(|version| recovery::later_format(path, version))?;
-        log.compact(&record::encode_snapshot(&checkpoint)).map_err(unwritable)?;
+        // The uploads that may be open are named a second time, after the snapshot: see `recovery`.
+        let naming = checkpoint.naming_records().map(|record| record::encode_record(&record));
+        log.compact(std::iter::once(record::encode_snapshot(&checkpoint)).chain(naming)).map_err(unwritable)?;
         let failed = Arc::new(OnceLock::new());
         let (commands, queue) = mpsc::channel();
         let writer = Writer {
@@ -129,6 +131,9 @@ impl Journal {
         if payload.len() > record::RECORD_BYTES_MAX {
             let cause = io::Error::new(io::ErrorKind::InvalidInput, format!("a record of {} bytes", payload.len()));
             return Err(CheckpointError::Unwritable { path: self.path.clone(), cause: Arc::new(cause) });
+        }
+        if record.names_upload() {
+            self.send(Command::Record(payload.clone()))?;
         }
         self.send(Command::Record(payload))
     }

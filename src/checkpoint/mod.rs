@@ -10,7 +10,7 @@ use std::{fmt, io};
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::object::{Bucket, ETag, Fingerprint, Key, UploadId};
+use crate::model::object::{Bucket, Description, ETag, Fingerprint, Key, UploadId};
 use crate::model::part::PartNumber;
 
 pub mod journal;
@@ -19,6 +19,7 @@ pub mod recovery;
 pub mod wal;
 
 pub use journal::{Found, Journal};
+pub(crate) use recovery::described_otherwise;
 
 /// Why the durable memory of a transfer cannot be used.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -55,7 +56,7 @@ impl fmt::Display for Owner {
     }
 }
 
-/// What a checkpoint belongs to. Another file, destination or part length is another transfer.
+/// What a checkpoint belongs to. Another file, destination, description or part length is another transfer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Binding {
     pub source: Fingerprint,
@@ -64,6 +65,8 @@ pub struct Binding {
     pub key: Key,
     /// Length of every part but the last, in bytes.
     pub part_bytes: u64,
+    /// What Initiate said about the object. `None`: an earlier haul wrote the checkpoint and did not record it.
+    pub description: Option<Description>,
 }
 
 /// A part that the store confirmed with the checksum we computed.
@@ -91,6 +94,18 @@ pub struct OpenUpload {
     pub upload_id: UploadId,
 }
 
+/// The object that the store made of the parts, its checksum compared.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Completed {
+    /// HTTP status of the answer: 200, or 203 when the store could not deliver the callback.
+    pub status: u16,
+    pub etag: ETag,
+    pub version_id: Option<String>,
+    pub request_id: Option<String>,
+    /// Whether the store named a checksum of the whole object, which then was equal.
+    pub crc64_verified: bool,
+}
+
 /// All that is known of one transfer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Checkpoint {
@@ -100,6 +115,10 @@ pub struct Checkpoint {
     pub parts: BTreeMap<PartNumber, StoredPart>,
     /// Uploads of earlier transfers at this place, not known to be aborted.
     pub abandoned: Vec<OpenUpload>,
+    /// Set when the store may have been asked to merge the parts: what Complete then said about the object.
+    pub completing: Option<Description>,
+    /// Set when the object is stored: the upload is open no more, and only what follows Complete is left to do.
+    pub completed: Option<Completed>,
 }
 
 /// One fact.
@@ -109,8 +128,10 @@ pub enum Record {
     Initiated(UploadId),
     /// The store confirmed a part.
     PartStored(PartNumber, StoredPart),
-    /// The part must be sent again.
-    PartLost(PartNumber),
+    /// The store is going to be asked to merge the parts into an object described so.
+    Completing(Description),
+    /// The store merged the parts into the object.
+    Completed(Completed),
     /// The upload does not exist any more, nor do its parts.
     UploadGone,
     /// This upload is not gone on with and must be aborted; if it is the current one, its parts are forgotten.
@@ -119,10 +140,18 @@ pub enum Record {
     AbandonedAborted(UploadId),
 }
 
+impl Record {
+    /// Whether losing this fact could leave an upload open that nothing remembers. Such facts are written twice.
+    pub fn names_upload(&self) -> bool {
+        matches!(self, Self::Initiated(_) | Self::Abandoned(_))
+    }
+}
+
 impl Checkpoint {
     /// A transfer that has not begun.
     pub fn new(binding: Binding) -> Self {
-        Self { binding, upload_id: None, parts: BTreeMap::new(), abandoned: Vec::new() }
+        let (parts, abandoned) = (BTreeMap::new(), Vec::new());
+        Self { binding, upload_id: None, parts, abandoned, completing: None, completed: None }
     }
 
     /// Takes a fact in. Every fact may be applied again with the same result.
@@ -130,17 +159,25 @@ impl Checkpoint {
         match record {
             Record::Initiated(id) => self.set_upload(Some(id)),
             Record::PartStored(number, part) => drop(self.parts.insert(number, part)),
-            Record::PartLost(number) => drop(self.parts.remove(&number)),
+            Record::Completing(description) => self.completing = Some(description),
+            Record::Completed(completed) => self.completed = Some(completed),
             Record::UploadGone => self.set_upload(None),
             Record::Abandoned(upload) => self.abandon(upload),
             Record::AbandonedAborted(id) => self.abandoned.retain(|open| open.upload_id != id),
         }
     }
 
-    /// The current upload with everything needed to abort it.
+    /// The current upload, if it is still open, with everything needed to abort it.
     pub fn open_upload(&self) -> Option<OpenUpload> {
         let Binding { endpoint, bucket, key, .. } = self.binding.clone();
-        self.upload_id.clone().map(|upload_id| OpenUpload { endpoint, bucket, key, upload_id })
+        let open = self.upload_id.clone().filter(|_| self.completed.is_none());
+        open.map(|upload_id| OpenUpload { endpoint, bucket, key, upload_id })
+    }
+
+    /// The facts that name the uploads which may be open.
+    pub fn naming_records(&self) -> impl Iterator<Item = Record> {
+        let current = self.open_upload().map(|open| Record::Initiated(open.upload_id));
+        current.into_iter().chain(self.abandoned.iter().cloned().map(Record::Abandoned))
     }
 
     /// Whether there is nothing in the store that must be remembered.
@@ -151,6 +188,7 @@ impl Checkpoint {
     fn set_upload(&mut self, id: Option<UploadId>) {
         if self.upload_id != id {
             self.parts.clear();
+            (self.completing, self.completed) = (None, None);
         }
         self.upload_id = id;
     }
@@ -191,10 +229,16 @@ mod testing {
     pub fn sample() -> Checkpoint {
         let source = Fingerprint { device: 1, inode: 2, bytes: 10, mtime_ns: 1 << 90, ctime_ns: -4 };
         let (bucket, key) = (Bucket::new("demo").unwrap(), Key::new("dir/key").unwrap());
-        let binding = Binding { source, endpoint: "https://e".into(), bucket, key, part_bytes: 8 << 20 };
+        let description = Some([("content-type".to_owned(), 7)].into());
+        let binding = Binding { source, endpoint: "https://e".into(), bucket, key, part_bytes: 8 << 20, description };
         let mut checkpoint = Checkpoint::new(binding);
         checkpoint.apply(Record::Initiated(UploadId("first".into())));
         checkpoint
+    }
+
+    pub fn completed() -> Completed {
+        let (etag, request_id) = (ETag::new("E-1"), Some("R".to_owned()));
+        Completed { status: 200, etag, version_id: None, request_id, crc64_verified: true }
     }
 
     pub fn part(n: u32) -> StoredPart {
@@ -204,7 +248,7 @@ mod testing {
 
 #[cfg(test)]
 mod tests {
-    use super::testing::{part, sample};
+    use super::testing::{completed, part, sample};
     use super::*;
 
     #[test]
@@ -217,6 +261,17 @@ mod tests {
         assert_eq!(checkpoint.abandoned, std::slice::from_ref(&open));
         checkpoint.apply(Record::AbandonedAborted(open.upload_id));
         assert_eq!(checkpoint.abandoned, []);
+    }
+
+    #[test]
+    fn a_completed_upload_is_open_no_more_and_stays_known() {
+        let mut checkpoint = sample();
+        checkpoint.apply(Record::PartStored(PartNumber::new(1).unwrap(), part(1)));
+        checkpoint.apply(Record::Completed(completed()));
+        assert_eq!((checkpoint.open_upload(), checkpoint.parts.len()), (None, 1));
+        assert!(!checkpoint.names_no_upload());
+        checkpoint.apply(Record::UploadGone);
+        assert_eq!((checkpoint.completed.as_ref(), checkpoint.names_no_upload()), (None, true));
     }
 
     #[test]

@@ -7,15 +7,16 @@ use bincode::config::{self, Config};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use super::{Binding, Checkpoint, OpenUpload, Record, StoredPart};
-use crate::model::object::{ETag, UploadId};
+use super::{Binding, Checkpoint, Completed, OpenUpload, Record, StoredPart};
+use crate::model::object::{Bucket, Description, ETag, Fingerprint, Key, UploadId};
 use crate::model::part::PartNumber;
 
 /// What every snapshot begins with.
 pub const MAGIC: [u8; 8] = *b"haul-cp\n";
 
-/// The format written, and the only one read.
-pub const VERSION: u32 = 1;
+/// The format written. Format 1 is read too: it lacks [`Binding::description`], and what is known of Complete.
+pub const VERSION: u32 = 2;
+const VERSION_1: u32 = 1;
 
 /// Longest record in bytes: an upload id, a key and an endpoint fit many times over.
 pub const RECORD_BYTES_MAX: usize = 64 << 10;
@@ -50,10 +51,11 @@ struct PartBytes {
 enum RecordBytes {
     Initiated(UploadId),
     PartStored(PartBytes),
-    PartLost(u32),
+    Completed(Completed),
     UploadGone,
     Abandoned(OpenUpload),
     AbandonedAborted(UploadId),
+    Completing(Description),
 }
 
 #[derive(Serialize, Deserialize)]
@@ -62,6 +64,34 @@ struct SnapshotBytes {
     upload_id: Option<UploadId>,
     parts: Vec<PartBytes>,
     abandoned: Vec<OpenUpload>,
+    completing: Option<Description>,
+    completed: Option<Completed>,
+}
+
+#[derive(Deserialize)]
+struct BindingV1 {
+    source: Fingerprint,
+    endpoint: String,
+    bucket: Bucket,
+    key: Key,
+    part_bytes: u64,
+}
+
+#[derive(Deserialize)]
+struct SnapshotV1 {
+    binding: BindingV1,
+    upload_id: Option<UploadId>,
+    parts: Vec<PartBytes>,
+    abandoned: Vec<OpenUpload>,
+}
+
+impl From<SnapshotV1> for SnapshotBytes {
+    fn from(old: SnapshotV1) -> Self {
+        let BindingV1 { source, endpoint, bucket, key, part_bytes } = old.binding;
+        let binding = Binding { source, endpoint, bucket, key, part_bytes, description: None };
+        let SnapshotV1 { upload_id, parts, abandoned, .. } = old;
+        Self { binding, upload_id, parts, abandoned, completing: None, completed: None }
+    }
 }
 
 /// The payload of the first frame.
@@ -71,6 +101,8 @@ pub fn encode_snapshot(checkpoint: &Checkpoint) -> Vec<u8> {
         upload_id: checkpoint.upload_id.clone(),
         parts: checkpoint.parts.iter().map(|(number, part)| pack_part(*number, part)).collect(),
         abandoned: checkpoint.abandoned.clone(),
+        completing: checkpoint.completing.clone(),
+        completed: checkpoint.completed.clone(),
     });
     [MAGIC.as_slice(), &VERSION.to_le_bytes(), &body].concat()
 }
@@ -82,13 +114,15 @@ pub fn encode_snapshot(checkpoint: &Checkpoint) -> Vec<u8> {
 pub fn decode_snapshot(payload: &[u8]) -> Result<Checkpoint, NotDecoded> {
     let rest = payload.strip_prefix(&MAGIC).ok_or(NotDecoded::Foreign)?;
     let (version, body) = rest.split_first_chunk::<4>().ok_or(NotDecoded::Damaged)?;
-    match u32::from_le_bytes(*version) {
-        VERSION => {}
+    let raw: Option<SnapshotBytes> = match u32::from_le_bytes(*version) {
+        VERSION => decode(body),
+        VERSION_1 => decode::<SnapshotV1>(body).map(SnapshotBytes::from),
         other => return Err(NotDecoded::Version(other)),
-    }
-    let raw: SnapshotBytes = decode(body).ok_or(NotDecoded::Damaged)?;
-    let parts = raw.parts.into_iter().map(unpack_part).collect::<Option<_>>().ok_or(NotDecoded::Damaged)?;
-    Ok(Checkpoint { binding: raw.binding, upload_id: raw.upload_id, parts, abandoned: raw.abandoned })
+    };
+    let SnapshotBytes { binding, upload_id, parts, abandoned, completing, completed } =
+        raw.ok_or(NotDecoded::Damaged)?;
+    let parts = parts.into_iter().map(unpack_part).collect::<Option<_>>().ok_or(NotDecoded::Damaged)?;
+    Ok(Checkpoint { binding, upload_id, parts, abandoned, completing, completed })
 }
 
 /// Room for the record of a part, of which there are many; others grow.
@@ -99,7 +133,8 @@ pub fn encode_record(record: &Record) -> Vec<u8> {
     encode(&match record {
         Record::Initiated(id) => RecordBytes::Initiated(id.clone()),
         Record::PartStored(number, part) => RecordBytes::PartStored(pack_part(*number, part)),
-        Record::PartLost(number) => RecordBytes::PartLost(number.get()),
+        Record::Completing(description) => RecordBytes::Completing(description.clone()),
+        Record::Completed(completed) => RecordBytes::Completed(completed.clone()),
         Record::UploadGone => RecordBytes::UploadGone,
         Record::Abandoned(upload) => RecordBytes::Abandoned(upload.clone()),
         Record::AbandonedAborted(id) => RecordBytes::AbandonedAborted(id.clone()),
@@ -117,7 +152,8 @@ pub fn decode_record(payload: &[u8]) -> Option<Record> {
             let (number, part) = unpack_part(part)?;
             Record::PartStored(number, part)
         }
-        RecordBytes::PartLost(number) => Record::PartLost(PartNumber::new(number)?),
+        RecordBytes::Completing(description) => Record::Completing(description),
+        RecordBytes::Completed(completed) => Record::Completed(completed),
         RecordBytes::UploadGone => Record::UploadGone,
         RecordBytes::Abandoned(upload) => Record::Abandoned(upload),
         RecordBytes::AbandonedAborted(id) => Record::AbandonedAborted(id),
@@ -178,7 +214,7 @@ mod tests {
     use proptest::collection::vec;
     use proptest::prelude::*;
 
-    use super::super::testing::{part, sample};
+    use super::super::testing::{completed, part, sample};
     use super::*;
     use crate::checkpoint::wal::frame;
 
@@ -218,7 +254,36 @@ mod tests {
         (1..=300).for_each(|n| {
             checkpoint.parts.insert(PartNumber::new(n).unwrap(), part(n));
         });
+        checkpoint.apply(Record::Completing([("acl".to_owned(), 8)].into()));
+        checkpoint.apply(Record::Completed(completed()));
         assert_eq!(decode_snapshot(&encode_snapshot(&checkpoint)), Ok(checkpoint));
+    }
+
+    #[test]
+    fn a_completed_upload_comes_back_from_its_record() {
+        for record in [Record::Completing([("acl".to_owned(), 8)].into()), Record::Completed(completed())] {
+            assert_eq!(decode_record(&encode_record(&record)), Some(record));
+        }
+    }
+
+    #[test]
+    fn a_snapshot_of_format_1_is_read_without_what_it_lacks() {
+        /// As format 1 laid it out: the fingerprint, then the rest of the binding, the upload, its parts, and no more.
+        #[derive(Serialize)]
+        struct Old(
+            ((u64, u64, u64, i128, i128), String, Bucket, Key, u64),
+            Option<UploadId>,
+            Vec<PartBytes>,
+            Vec<OpenUpload>,
+        );
+        let mut wanted = sample();
+        wanted.binding.description = None;
+        let Fingerprint { device, inode, bytes, mtime_ns, ctime_ns } = wanted.binding.source;
+        let Binding { endpoint, bucket, key, part_bytes, .. } = wanted.binding.clone();
+        let binding = ((device, inode, bytes, mtime_ns, ctime_ns), endpoint, bucket, key, part_bytes);
+        let body = encode(&Old(binding, wanted.upload_id.clone(), vec![], vec![]));
+        let payload = [MAGIC.as_slice(), &1u32.to_le_bytes(), &body].concat();
+        assert_eq!(decode_snapshot(&payload), Ok(wanted));
     }
 
     #[test]

@@ -1,13 +1,17 @@
 //! From the bytes of a log to the checkpoint of this transfer: what is readable, and whether it belongs here.
+//!
+//! Damage may hit any frame. What names an upload therefore stands in the log twice, in the snapshot and in a record, or in
+//! two records, and is taken from whatever frame is whole: no upload with parts is forgotten.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 
 use super::journal::Found;
 use super::record::{self, NotDecoded};
 use super::wal::{dir, frame};
-use super::{Binding, Checkpoint, CheckpointError, Claims, Inspection};
-use crate::model::object::{Fingerprint, UploadId};
+use super::{Binding, Checkpoint, CheckpointError, Claims, Inspection, Record};
+use crate::model::object::{Description, Fingerprint, UploadId};
 
 /// Most uploads that are remembered because they may have to be aborted; every run adds one at most.
 const ABANDONED_MAX: usize = 1000;
@@ -41,15 +45,47 @@ pub fn fold(bytes: &[u8]) -> Result<Inspection, NotDecoded> {
         used += frame::HEADER_BYTES + payload.len();
     }
     debug_assert!(used <= valid);
-    if !is_credible(&checkpoint) {
+    if !take_uploads(&mut checkpoint, &bytes[used..]) || !is_credible(&checkpoint) {
         return Err(NotDecoded::Damaged);
     }
     Ok(Inspection { checkpoint, torn_bytes: (bytes.len() - used) as u64 })
 }
 
+/// Takes in what whole frames anywhere in `rest` say of uploads. False if that is more than we would have written.
+fn take_uploads(checkpoint: &mut Checkpoint, rest: &[u8]) -> bool {
+    for record in frame::resync(rest).into_iter().filter_map(record::decode_record) {
+        let ends_upload = matches!(record, Record::UploadGone | Record::AbandonedAborted(_));
+        if record.names_upload() || ends_upload {
+            checkpoint.apply(record);
+        }
+        if checkpoint.abandoned.len() > ABANDONED_MAX {
+            return false;
+        }
+    }
+    true
+}
+
+/// A new checkpoint that has every upload to abort which a log names whose snapshot is damaged.
+fn salvage(bytes: &[u8], binding: Binding) -> (Checkpoint, Found) {
+    let mut left = Checkpoint::new(binding.clone());
+    let taken = take_uploads(&mut left, bytes);
+    left.abandoned.extend(left.open_upload());
+    let new = Checkpoint { abandoned: left.abandoned, ..Checkpoint::new(binding.clone()) };
+    if taken && !new.abandoned.is_empty() && is_credible(&new) {
+        return (new, Found::StartedOver { reason: "the checkpoint is damaged".to_owned() });
+    }
+    let Binding { bucket, key, .. } = &binding;
+    let reason = format!(
+        "the checkpoint is damaged and does not say which upload it was for; if one was begun it is still open: \
+         `haul uploads list oss://{bucket}/{key}` shows it"
+    );
+    (Checkpoint::new(binding), Found::StartedOver { reason })
+}
+
 /// Whether we may have written it: what a store names was believed before it was recorded, and it can be written again.
 fn is_credible(checkpoint: &Checkpoint) -> bool {
     upload_ids(checkpoint).all(UploadId::is_credible)
+        && checkpoint.completed.as_ref().is_none_or(|done| done.etag.is_credible() || done.status != 200)
         && checkpoint.parts.values().all(|part| part.etag.is_credible())
         && record::encode_snapshot(checkpoint).len() <= SNAPSHOT_BYTES_MAX
 }
@@ -71,21 +107,22 @@ pub fn resume(bytes: Option<&[u8]>, binding: Binding) -> Result<(Checkpoint, Fou
         Err(NotDecoded::Foreign) => {
             Ok((Checkpoint::new(binding), started_over("what stood there is not a checkpoint of haul")))
         }
-        Err(NotDecoded::Damaged) => Ok((Checkpoint::new(binding), started_over("the checkpoint is damaged"))),
+        Err(NotDecoded::Damaged) => Ok(salvage(bytes, binding)),
     }
 }
 
 /// Keeps `old` if it belongs to `binding`, and its upload if only the identity of the file changed; else a new one that
 /// remembers every upload of the old one.
 fn bind(old: Checkpoint, binding: Binding) -> (Checkpoint, Found) {
-    let current = old.open_upload();
+    let open = old.open_upload();
     let mut new = Checkpoint { abandoned: old.abandoned, ..Checkpoint::new(binding) };
-    let Some(current) = current else { return (new, Found::Nothing) };
+    let Some(upload_id) = old.upload_id else { return (new, Found::Nothing) };
     if let Some(reason) = difference(&old.binding, &new.binding) {
-        new.abandoned.push(current);
+        new.abandoned.extend(open);
         return (new, Found::StartedOver { reason });
     }
-    new.upload_id = Some(current.upload_id);
+    new.upload_id = Some(upload_id);
+    (new.completing, new.completed) = (old.completing, old.completed);
     match identity_difference(&old.binding.source, &new.binding.source) {
         // A recorded part is always one of the file that the log is bound to.
         Some(why) => (new, Found::Moved(Claims { why: why.to_owned(), parts: old.parts })),
@@ -108,8 +145,20 @@ fn difference(old: &Binding, new: &Binding) -> Option<String> {
     if old.source.mtime_ns != new.source.mtime_ns {
         return Some("the file changed: it was written since, or replaced by another of the same length".to_owned());
     }
-    (old.part_bytes != new.part_bytes)
-        .then(|| format!("the part size was {} bytes, it is {} now", old.part_bytes, new.part_bytes))
+    if old.part_bytes != new.part_bytes {
+        return Some(format!("the part size was {} bytes, it is {} now", old.part_bytes, new.part_bytes));
+    }
+    match (&old.description, &new.description) {
+        (Some(old), Some(new)) => described_otherwise(old, new),
+        _ => Some("an earlier haul wrote the checkpoint and did not record what the object was to be".to_owned()),
+    }
+}
+
+/// Says what of two descriptions differs, or `None` if they are the same.
+pub(crate) fn described_otherwise(old: &Description, new: &Description) -> Option<String> {
+    let names: BTreeSet<_> = old.keys().chain(new.keys()).filter(|name| old.get(*name) != new.get(*name)).collect();
+    let names: Vec<_> = names.into_iter().map(String::as_str).collect();
+    (!names.is_empty()).then(|| format!("the object was to be described otherwise: {}", names.join(", ")))
 }
 
 /// What a copy, a move to another disk, a backup that is restored or a `chmod` changes, and a change of content that
@@ -143,8 +192,8 @@ pub fn later_format(path: &Path, found: u32) -> CheckpointError {
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::{part, sample};
-    use super::super::{OpenUpload, Record, StoredPart};
+    use super::super::testing::{completed, part, sample};
+    use super::super::{OpenUpload, StoredPart};
     use super::*;
     use crate::model::object::{Bucket, ETag};
     use crate::model::part::PartNumber;
@@ -173,6 +222,10 @@ mod tests {
         assert!(reason_for(|b| b.bucket = Bucket::new("other").unwrap()).contains("oss://demo/dir/key"));
         assert!(reason_for(|b| b.endpoint = "https://f".into()).contains("https://e"));
         assert!(reason_for(|b| b.part_bytes = 1).contains("8388608 bytes, it is 1 now"));
+        let described = |name: &str, digest| Some([(name.to_owned(), digest)].into());
+        assert!(reason_for(|b| b.description = described("content-type", 8)).contains(": content-type"));
+        assert!(reason_for(|b| b.description = described("acl", 7)).contains(": acl, content-type"));
+        assert!(reason_for(|b| b.description = None).contains("an earlier haul"));
     }
 
     #[test]
@@ -243,6 +296,69 @@ mod tests {
         let (new, found) = resume(Some(&log), sample().binding).unwrap();
         assert_eq!(new, Checkpoint::new(sample().binding));
         assert!(matches!(found, Found::StartedOver { reason } if reason.contains("damaged")));
+    }
+
+    /// A log as the journal writes it: a snapshot that has an upload or not, and what names uploads twice.
+    fn written(snapshot: &Checkpoint, records: &[Record]) -> Vec<u8> {
+        let mut log = log_of(snapshot);
+        let naming: Vec<_> = snapshot.naming_records().collect();
+        let twice = records.iter().flat_map(|r| std::iter::repeat_n(r, if r.names_upload() { 2 } else { 1 }));
+        naming.iter().chain(twice).for_each(|r| frame::push(&mut log, &record::encode_record(r)));
+        log
+    }
+
+    #[test]
+    fn no_flipped_bit_of_a_log_makes_an_upload_forgotten() {
+        let (fresh, resumed) = (Checkpoint::new(sample().binding), sample());
+        let mut older = sample().open_upload().unwrap();
+        older.upload_id = UploadId("older".into());
+        let stored = Record::PartStored(PartNumber::new(7).unwrap(), part(7));
+        let logs = [
+            written(&fresh, &[Record::Initiated(UploadId("first".into())), stored.clone()]),
+            written(&fresh, &[Record::Abandoned(older), Record::Initiated(UploadId("first".into()))]),
+            written(&resumed, &[stored]),
+        ];
+        for log in logs {
+            let intact = fold(&log).unwrap().checkpoint;
+            let names = |checkpoint: &Checkpoint| upload_ids(checkpoint).cloned().collect::<BTreeSet<_>>();
+            for bit in 0..log.len() * 8 {
+                let mut damaged = log.clone();
+                damaged[bit / 8] ^= 1 << (bit % 8);
+                if !has_magic(&damaged) {
+                    continue;
+                }
+                match resume(Some(&damaged), sample().binding) {
+                    Ok((found, _)) => assert_eq!(names(&found), names(&intact), "bit {bit}"),
+                    Err(version) => panic!("bit {bit} is version {version}"),
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_log_of_which_nothing_is_left_says_how_to_look_for_its_upload() {
+        let mut log = log_of(&Checkpoint::new(sample().binding));
+        *log.last_mut().unwrap() ^= 1;
+        let (new, found) = resume(Some(&log), sample().binding).unwrap();
+        assert_eq!(new.abandoned, []);
+        assert!(matches!(found, Found::StartedOver { reason } if reason.contains("uploads list oss://demo/dir/key")));
+    }
+
+    #[test]
+    fn what_is_completed_stays_so_and_is_never_to_be_aborted() {
+        let mut done = sample();
+        done.apply(Record::PartStored(PartNumber::new(1).unwrap(), part(1)));
+        done.apply(Record::Completed(completed()));
+        assert_eq!(resume(Some(&log_of(&done)), done.binding.clone()).unwrap(), (done.clone(), Found::Resumed));
+        let mut moved = done.binding.clone();
+        moved.source.inode += 1;
+        let (new, found) = resume(Some(&log_of(&done)), moved).unwrap();
+        assert_eq!((new.completed, new.parts.len()), (done.completed.clone(), 0));
+        assert!(matches!(found, Found::Moved(claims) if claims.parts.len() == 1));
+        let mut other = done.binding.clone();
+        other.part_bytes += 1;
+        let (new, _) = resume(Some(&log_of(&done)), other).unwrap();
+        assert_eq!((new.abandoned, new.completed), (vec![], None));
     }
 
     #[test]

@@ -16,7 +16,8 @@ use crate::model::retry::{Fault, FaultKind};
 use crate::model::settings::ObjectOptions;
 use crate::source::{Source, SourceError};
 use crate::store::Operation;
-use crate::store::operations::upload_part::UploadPart;
+use crate::store::operations::ObjectStored;
+use crate::store::operations::upload_part::{PartReceived, UploadPart};
 
 /// Why a try failed.
 pub(super) enum Failure {
@@ -64,7 +65,7 @@ impl Upload<'_> {
         };
         let sent = send_range(exchange, self.transfer, self.source, &operation, part.offset, part.bytes);
         let (reply, crc64) = sent.await?;
-        let verified = compare(crc64, reply.crc64).inspect_err(|_| take_back(self.transfer, part.bytes))?;
+        let verified = reply.crc64.is_some();
         self.transfer.confirmed_by(part.number, reply.request_id);
         Ok(Confirmed { part: StoredPart { bytes: part.bytes, etag: reply.etag, crc64 }, verified })
     }
@@ -83,9 +84,9 @@ pub(super) async fn read_crc64(source: &Arc<dyn Source>, from: u64, bytes: u64) 
     Ok(digest.finish())
 }
 
-/// Sends `bytes` bytes of the file from `at` as the body of `operation`; gives the reply and the checksum of what was
-/// read. Takes its share of the progress back if it fails.
-pub(super) async fn send_range<O: Operation + Sync>(
+/// Sends `bytes` bytes of the file from `at` as the body of `operation`; returns the reply and the checksum of what was
+/// read, which the store's, if it named one, equals. Takes its share of the progress back if it fails.
+pub(super) async fn send_range<O: Operation<Reply: Checked> + Sync>(
     exchange: &Exchange<'_>,
     transfer: &Arc<Transfer>,
     source: &Arc<dyn Source>,
@@ -105,8 +106,29 @@ pub(super) async fn send_range<O: Operation + Sync>(
     let crc64 = outcome.crc64().ok_or_else(|| {
         Failure::Fault(Fault::new(FaultKind::Protocol, "the store answered before it had taken the whole body"))
     })?;
-    std::mem::forget(undo);
+    if let Some(received) = reply.crc64().filter(|received| *received != crc64) {
+        return Err(Failure::Corrupted { sent: crc64, received });
+    }
+    undo.disarm();
     Ok((reply, crc64))
+}
+
+/// A reply to bytes of the file.
+pub(super) trait Checked {
+    /// Checksum of what the store received, if it named one.
+    fn crc64(&self) -> Option<u64>;
+}
+
+impl Checked for PartReceived {
+    fn crc64(&self) -> Option<u64> {
+        self.crc64
+    }
+}
+
+impl Checked for ObjectStored {
+    fn crc64(&self) -> Option<u64> {
+        self.crc64
+    }
 }
 
 /// Takes what a failed or cancelled try has counted out of the progress again.
@@ -115,22 +137,16 @@ struct TakeBack<'a> {
     outcome: &'a super::body::Outcome,
 }
 
-impl Drop for TakeBack<'_> {
-    fn drop(&mut self) {
-        take_back(self.transfer, self.outcome.sent());
+impl TakeBack<'_> {
+    /// The try has succeeded.
+    fn disarm(self) {
+        std::mem::forget(self);
     }
 }
 
-pub(super) fn take_back(transfer: &Transfer, bytes: u64) {
-    transfer.counters.bytes_sent.fetch_sub(bytes, std::sync::atomic::Ordering::Relaxed);
-}
-
-/// Whether the store named a checksum; an error if it differs.
-pub(super) fn compare(sent: u64, received: Option<u64>) -> Result<bool, Failure> {
-    match received {
-        None => Ok(false),
-        Some(received) if received == sent => Ok(true),
-        Some(received) => Err(Failure::Corrupted { sent, received }),
+impl Drop for TakeBack<'_> {
+    fn drop(&mut self) {
+        self.transfer.counters.bytes_sent.fetch_sub(self.outcome.sent(), std::sync::atomic::Ordering::Relaxed);
     }
 }
 

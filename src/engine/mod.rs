@@ -3,6 +3,10 @@
 //! | file | subject |
 //! |---|---|
 //! | `upload.rs` | the protocol of one upload, top to bottom |
+//! | `job.rs` | what every step of it needs, and what it ends with |
+//! | `session.rs` | its checkpoint while it runs |
+//! | `put.rs` | a file in one request |
+//! | `complete.rs` | merging the parts, and telling whether an object is ours |
 //! | `prepare.rs` | file, plan, reader and checkpoint path, before anything is sent |
 //! | `resume.rs` | what of an interrupted upload is still good |
 //! | `worker.rs` | taking parts from the queue until none is left or one cannot be sent |
@@ -29,16 +33,20 @@ use crate::store::Store;
 mod attempt;
 mod body;
 mod cgroup;
+mod complete;
 mod endpoint;
 mod exchange;
 mod explain;
 mod fetch;
+mod job;
 pub(crate) mod keyring;
 pub(crate) mod memory;
 mod prepare;
 mod process;
+mod put;
 mod receipt;
 mod resume;
+mod session;
 #[cfg(test)]
 mod simulation;
 mod slots;
@@ -47,9 +55,9 @@ mod upload;
 mod worker;
 
 pub(crate) use endpoint::Endpoint;
+pub use job::Uploaded;
 pub(crate) use prepare::plan;
 pub(crate) use slots::{Slots, TUNED_MAX};
-pub use upload::Uploaded;
 pub(crate) use upload::upload;
 
 /// What all transfers of a client share.

@@ -10,8 +10,8 @@ use std::time::SystemTime;
 use rustix::fs::Access;
 
 use super::Engine;
+use super::job::Uploaded;
 use super::transfer::Transfer;
-use super::upload::Uploaded;
 use crate::error::Error;
 use crate::model::event::Event;
 use crate::model::object::ObjectUrl;

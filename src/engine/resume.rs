@@ -7,9 +7,10 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 use tokio::time::Instant;
 
 use super::attempt::read_crc64;
-use super::upload::Job;
+use super::job::Job;
+use super::session::Session;
 use super::worker::Missing;
-use crate::checkpoint::{Checkpoint, Claims, Journal, OpenUpload, Record, StoredPart};
+use crate::checkpoint::{Claims, OpenUpload, Record, StoredPart};
 use crate::error::Error;
 use crate::model::event::Event;
 use crate::model::object::UploadId;
@@ -80,8 +81,7 @@ pub(super) async fn take_stock(
     job: &Job<'_>,
     plan: &PartPlan,
     upload_id: &UploadId,
-    checkpoint: &Checkpoint,
-    claims: &Claims,
+    Session { checkpoint, claims, .. }: &Session,
 ) -> Result<Option<Inventory>, Error> {
     let Some(listed) = list_parts(job, upload_id).await? else { return Ok(None) };
     let inventory = Inventory::of(plan, &checkpoint.parts, &claims.parts, listed);
@@ -135,16 +135,10 @@ async fn list_parts(job: &Job<'_>, upload_id: &UploadId) -> Result<Option<Listin
 
 /// Aborts uploads that an older checkpoint left open, so that their parts are not paid for. What cannot be aborted stays
 /// known, and is tried again when the transfer is done.
-pub(super) async fn abort_abandoned(
-    job: &Job<'_>,
-    journal: &Journal,
-    checkpoint: &mut Checkpoint,
-) -> Result<(), Error> {
-    for upload in checkpoint.abandoned.clone() {
+pub(super) async fn abort_abandoned(job: &Job<'_>, session: &mut Session) -> Result<(), Error> {
+    for upload in session.checkpoint.abandoned.clone() {
         if abort(job, &upload).await.is_ok() {
-            let aborted = Record::AbandonedAborted(upload.upload_id);
-            checkpoint.apply(aborted.clone());
-            journal.record(aborted)?;
+            session.record(Record::AbandonedAborted(upload.upload_id))?;
         }
     }
     Ok(())

@@ -1,84 +1,35 @@
 //! One upload, from top to bottom.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::{Duration, Instant, SystemTime};
-
-use http::HeaderMap;
+use std::time::{Instant, SystemTime};
 
 use super::Engine;
-use super::attempt::{Failure, Upload, compare, read_crc64, send_range};
-use super::exchange::Exchange;
+use super::attempt::Upload;
 use super::explain::Stopwatch;
-use super::prepare::{Prepared, prepare};
+use super::job::{Job, Uploaded};
+use super::prepare::prepare;
 use super::receipt;
-use super::resume::{Inventory, abort_abandoned, abort_or_tell, bears_out, take_stock};
+use super::resume::{Inventory, abort_or_tell, bears_out, take_stock};
+use super::session::Session;
 use super::slots::Slots;
 use super::transfer::Transfer;
 use super::worker::send_missing;
-use crate::checkpoint::{Binding, Checkpoint, Claims, Found, Journal, OpenUpload, Record, StoredPart};
+use crate::checkpoint::{Completed, Journal, Record, described_otherwise};
 use crate::error::Error;
 use crate::model::crc64::combine_all;
 use crate::model::event::Event;
-use crate::model::object::{ETag, UploadId};
-use crate::model::part::{PartNumber, PartPlan};
-use crate::model::receipt::PartReceipt;
-use crate::model::retry::{Fault, FaultKind};
-use crate::model::settings::{IfChanged, Parallel, ReaderKind, UploadRequest};
+use crate::model::object::UploadId;
+use crate::model::part::PartPlan;
+use crate::model::settings::{IfChanged, Parallel, UploadRequest};
 use crate::net::exposure;
 use crate::source::SourceError;
-use crate::store::Operation;
-use crate::store::operations::ObjectStored;
-use crate::store::operations::complete::Complete;
-use crate::store::operations::head::Head;
+use crate::store::Stage;
 use crate::store::operations::initiate::Initiate;
-use crate::store::operations::list_parts::ListParts;
-use crate::store::operations::put::Put;
 
 /// How often an upload is begun again because the file changed. A file that somebody keeps writing to must end it.
 const RESTARTS_MAX: u32 = 5;
-
-/// What a finished upload left in the store.
-#[derive(Debug, Clone)]
-pub struct Uploaded {
-    /// HTTP status of the last answer: 200, or 203 when the store could not deliver the callback.
-    pub status: u16,
-    /// Headers of the last answer.
-    pub headers: HeaderMap,
-    /// What the callback's server answered, if a callback was asked for.
-    pub callback_body: Option<bytes::Bytes>,
-    pub request_id: Option<String>,
-    pub version_id: Option<String>,
-    pub etag: ETag,
-    /// CRC64 of the bytes that were read.
-    pub crc64: u64,
-    /// Whether the store's checksum of the whole object was there and equal.
-    pub crc64_verified: bool,
-    /// Parts whose answer carried no checksum.
-    pub parts_unverified: u32,
-    pub bytes: u64,
-    /// 0 for a single PUT.
-    pub parts_sent: u32,
-    pub parts_resumed: u32,
-    pub part_bytes: u64,
-    /// Parts that could be in flight at the end.
-    pub parallel: u32,
-    pub reader: ReaderKind,
-    pub upload_id: Option<UploadId>,
-    /// In the order of the file; empty for a single PUT.
-    pub parts: Vec<PartReceipt>,
-    pub elapsed: Duration,
-}
-
-/// What every step of one upload needs.
-pub(super) struct Job<'a> {
-    pub engine: &'a Arc<Engine>,
-    pub transfer: &'a Arc<Transfer>,
-    pub request: &'a UploadRequest,
-    pub prepared: &'a Prepared,
-    pub slots: &'a Arc<Slots>,
-    pub begun: Instant,
-}
 
 /// Uploads a file: in one PUT if it is smaller than a part, else in parts, going on where a checkpoint says. Starts over
 /// when the file changes, if that is wanted. Explains at the end where the time went, if that is.
@@ -139,26 +90,13 @@ async fn upload_one_state(
         Parallel::Auto => engine.endpoint.slots.clone(),
         Parallel::Parts(parts) => Slots::fixed(parts),
     };
-    let job = Job { engine, transfer, request, prepared: &prepared, slots: &slots, begun };
-    let uploaded = match &prepared.plan {
-        None => job.put().await,
-        Some(plan) => job.multipart(plan).await,
-    }?;
-    // The reader ends here: pages that it has mapped could not be dropped from the page cache.
-    let file = prepared.file;
-    drop(prepared.chosen);
-    let (engine, transfer, request) = (engine.clone(), transfer.clone(), request.clone());
-    blocking(move || {
-        if request.verify_reread {
-            transfer.tell(Event::Rereading { bytes: uploaded.bytes });
-            receipt::reread(&transfer, &file, &uploaded)?;
-        }
-        if let Some(path) = &request.receipt {
-            receipt::write(path, &receipt::receipt(&engine, &request, &file, &uploaded, begun_at))?;
-        }
-        Ok(Uploaded { elapsed: begun.elapsed(), ..uploaded })
-    })
-    .await
+    let job = Job { engine, transfer, request, prepared: &prepared, slots: &slots, begun, begun_at };
+    let session = match &prepared.checkpoint {
+        // A single PUT needs none; an earlier, longer state of the file may have left an upload open.
+        Some(path) if prepared.plan.is_some() || path.exists() => Some(job.open_session(path).await?),
+        _ => None,
+    };
+    job.run(session).await
 }
 
 /// Runs what waits for the disk on a thread that may wait.
@@ -171,93 +109,57 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, Error> + S
 }
 
 impl Job<'_> {
-    /// The whole file in one request.
-    async fn put(&self) -> Result<Uploaded, Error> {
-        // An earlier, longer state of the file may have left an upload open.
-        let stale = self.prepared.checkpoint.as_ref().is_some_and(|path| path.exists());
-        if !stale {
-            return self.put_checked().await;
-        }
-        let (journal, mut checkpoint, found) = self.open_journal().await?;
-        let result = match self.take_up(&journal, &mut checkpoint, found).await {
-            Ok(_) => self.put_checked().await,
+    async fn open_session(&self, path: &Path) -> Result<Session, Error> {
+        let (path, binding) = (path.to_owned(), self.binding());
+        blocking(move || {
+            let (journal, checkpoint, found) = Journal::open(&path, binding)?;
+            Ok(Session::new(journal, checkpoint, found))
+        })
+        .await
+    }
+
+    /// From the open checkpoint to the closed one: the object is stored, what was asked for after that is done, and only
+    /// then nothing is remembered any more.
+    pub async fn run(&self, mut session: Option<Session>) -> Result<Uploaded, Error> {
+        let stored = self.store(session.as_mut()).await;
+        let result = match stored {
+            Ok(uploaded) => self.follow_up(uploaded).await,
             Err(error) => Err(error),
         };
-        self.leave(journal, &checkpoint, result).await
-    }
-
-    async fn put_checked(&self) -> Result<Uploaded, Error> {
-        let (stored, crc64) = self.transfer.unless_cancelled(self.put_object()).await??;
-        self.prepared.file.check_unchanged()?;
-        let verified = stored.crc64.is_some();
-        self.transfer.counters.bytes_confirmed.store(self.prepared.file.bytes(), Relaxed);
-        Ok(self.uploaded(stored, crc64, verified, None))
-    }
-
-    async fn put_object(&self) -> Result<(ObjectStored, u64), Error> {
-        let bytes = self.prepared.file.bytes();
-        let source = &self.prepared.chosen.source;
-        let UploadRequest { bucket, key, options, .. } = self.request;
-        let operation = Put { bucket, key, bytes, options };
-        let mut exchange = Exchange::of_file(self.engine, self.transfer, Put::NAME, None);
-        let mut may_be_there = false;
-        loop {
-            let sent = send_range(&exchange, self.transfer, source, &operation, 0, bytes).await;
-            let failure = match sent {
-                Ok((stored, crc64)) => match compare(crc64, stored.crc64) {
-                    Ok(_) => return Ok((stored, crc64)),
-                    Err(failure) => failure,
-                },
-                Err(failure) => failure,
-            };
-            let corrupted = match failure {
-                Failure::Corrupted { sent, received } => Some(Error::PutCorrupted { sent, received }),
-                _ => None,
-            };
-            let fault = failure.into_fault()?;
-            if may_be_there && fault.kind == FaultKind::Conflict {
-                // What is in the way may be what an earlier try left without our hearing of it.
-                let crc64 = read_crc64(source, 0, bytes).await?;
-                return self.object_is(bytes, crc64).await?.map(|stored| (stored, crc64)).ok_or(exchange.failed(fault));
-            }
-            may_be_there |= fault.leaves_doubt();
-            if !exchange.again(&fault).await {
-                return Err(corrupted.unwrap_or_else(|| exchange.failed(fault)));
-            }
+        match session {
+            Some(session) => session.close(self, result).await,
+            None => result,
         }
     }
 
-    /// In parts. The order of the steps is what makes an upload survive a crash at any point.
-    async fn multipart(&self, plan: &PartPlan) -> Result<Uploaded, Error> {
-        let Some(_) = &self.prepared.checkpoint else { return self.multipart_without_checkpoint(plan).await };
-        self.multipart_from(plan, self.open_journal().await?).await
-    }
-
-    /// Goes on from what stood at the place of the checkpoint.
-    pub(super) async fn multipart_from(&self, plan: &PartPlan, opened: Opened) -> Result<Uploaded, Error> {
-        let (journal, mut checkpoint, found) = opened;
-        let result = self.multipart_with(plan, &journal, &mut checkpoint, found).await;
+    async fn store(&self, mut session: Option<&mut Session>) -> Result<Uploaded, Error> {
+        if let Some(session) = &mut session {
+            session.begin(self).await?;
+        }
+        let Some(plan) = &self.prepared.plan else { return self.put().await };
+        let result = self.multipart(plan, session).await;
         if let Err(Error::Checkpoint(_)) = result {
             self.tell_what_is_stored(plan);
         }
-        self.leave(journal, &checkpoint, result).await
+        result
     }
 
-    /// Ends the checkpoint of a run that ended with `result`: it is removed after a success, and if it knows no upload.
-    async fn leave(
-        &self,
-        journal: Journal,
-        checkpoint: &Checkpoint,
-        result: Result<Uploaded, Error>,
-    ) -> Result<Uploaded, Error> {
-        match &result {
-            Ok(_) => {
-                abort_or_tell(self, &checkpoint.abandoned).await;
-                journal.remove().await?;
-            }
-            // What is in the store stays known, whatever ended the run; the first error is the one to report.
-            Err(_) if checkpoint.names_no_upload() => drop(journal.remove().await),
-            Err(_) => drop(journal.barrier().await),
+    /// In parts. The order of the steps is what makes an upload survive a crash at any point.
+    async fn multipart(&self, plan: &PartPlan, mut session: Option<&mut Session>) -> Result<Uploaded, Error> {
+        let resumed = match session.as_deref_mut() {
+            Some(session) => self.resume(plan, session).await?,
+            None => Resume::FromStart,
+        };
+        let (upload_id, inventory) = match resumed {
+            Resume::With(upload_id, inventory) => (upload_id, inventory),
+            Resume::Done(uploaded) => return Ok(*uploaded),
+            Resume::FromStart => (self.initiate(session.as_deref_mut()).await?, Inventory::empty(plan)),
+        };
+        let remembered = session.is_some();
+        let result = self.send_and_merge(plan, session, &upload_id, inventory).await;
+        if result.is_err() && !remembered {
+            // Nothing can resume it.
+            abort_or_tell(self, &[self.open_upload(&upload_id)]).await;
         }
         result
     }
@@ -272,129 +174,82 @@ impl Job<'_> {
         self.transfer.tell(Event::Warning { message });
     }
 
-    async fn multipart_with(
-        &self,
-        plan: &PartPlan,
-        journal: &Journal,
-        checkpoint: &mut Checkpoint,
-        found: Found,
-    ) -> Result<Uploaded, Error> {
-        let claims = self.take_up(journal, checkpoint, found).await?;
-        let (upload_id, inventory) = match self.resume(plan, journal, checkpoint, &claims).await? {
-            Resume::GoOn(upload_id, inventory) => (upload_id, inventory),
-            Resume::AlreadyDone(uploaded) => return Ok(*uploaded),
-            Resume::FromStart => {
-                let upload_id = self.transfer.unless_cancelled(self.initiate()).await??;
-                let initiated = Record::Initiated(upload_id.clone());
-                checkpoint.apply(initiated.clone());
-                journal.record_durably(initiated).await?;
-                self.transfer.tell(Event::Initiated { upload_id: upload_id.clone() });
-                (upload_id, Inventory::empty(plan))
-            }
-        };
-        self.send_and_complete(plan, Some(journal), &upload_id, inventory).await
-    }
-
-    /// Without a checkpoint nothing can go on later, so a failed upload is aborted.
-    async fn multipart_without_checkpoint(&self, plan: &PartPlan) -> Result<Uploaded, Error> {
-        let upload_id = self.transfer.unless_cancelled(self.initiate()).await??;
+    /// Opens an upload. One whose id cannot be made durable would be forgotten, so it is aborted or told of.
+    async fn initiate(&self, session: Option<&mut Session>) -> Result<UploadId, Error> {
+        let UploadRequest { bucket, key, options, .. } = self.request;
+        let initiate = Initiate { bucket, key, options };
+        let initiated = self.engine.exchange(&initiate, Some(self.transfer));
+        let upload_id = self.transfer.unless_cancelled(initiated).await??;
+        if let Some(session) = session
+            && let Err(error) = session.record_durably(Record::Initiated(upload_id.clone())).await
+        {
+            abort_or_tell(self, &[self.open_upload(&upload_id)]).await;
+            return Err(error.into());
+        }
         self.transfer.tell(Event::Initiated { upload_id: upload_id.clone() });
-        let result = self.send_and_complete(plan, None, &upload_id, Inventory::empty(plan)).await;
-        if result.is_err() {
-            let Binding { endpoint, bucket, key, .. } = self.binding();
-            abort_or_tell(self, &[OpenUpload { endpoint, bucket, key, upload_id }]).await;
-        }
-        result
+        Ok(upload_id)
     }
 
-    async fn open_journal(&self) -> Result<Opened, Error> {
-        let path = self.prepared.checkpoint.clone().expect("called only where a checkpoint is wanted");
-        let binding = self.binding();
-        blocking(move || Journal::open(&path, binding).map_err(Error::from)).await
-    }
-
-    pub(super) fn binding(&self) -> Binding {
-        Binding {
-            source: self.prepared.file.fingerprint(),
-            endpoint: self.engine.endpoint_name.clone(),
-            bucket: self.request.bucket.clone(),
-            key: self.request.key.clone(),
-            part_bytes: self.prepared.part_bytes,
-        }
-    }
-
-    /// Says what was found, and ends the uploads that are not gone on with.
-    async fn take_up(&self, journal: &Journal, checkpoint: &mut Checkpoint, found: Found) -> Result<Claims, Error> {
-        let claims = match found {
-            Found::Moved(claims) => claims,
-            Found::Nothing | Found::Resumed => Claims::default(),
-            Found::StartedOver { reason } => {
-                self.transfer.tell(Event::StartedOver { reason });
-                Claims::default()
+    async fn resume(&self, plan: &PartPlan, session: &mut Session) -> Result<Resume, Error> {
+        let Some(upload_id) = session.checkpoint.upload_id.clone() else { return Ok(Resume::FromStart) };
+        if session.checkpoint.completed.is_none() {
+            let stock = take_stock(self, plan, &upload_id, session);
+            if let Some(inventory) = self.transfer.unless_cancelled(stock).await?? {
+                return Ok(Resume::With(upload_id, inventory));
             }
+        }
+        // Completed; or unknown to the store: aborted by someone, or completed by a run that could not say so.
+        let why_not = match self.completed_before(plan, &upload_id, session).await? {
+            Ok(uploaded) => return Ok(Resume::Done(Box::new(uploaded))),
+            Err(why_not) => why_not,
         };
-        self.transfer.unless_cancelled(abort_abandoned(self, journal, checkpoint)).await??;
-        Ok(claims)
-    }
-
-    async fn resume(
-        &self,
-        plan: &PartPlan,
-        journal: &Journal,
-        checkpoint: &mut Checkpoint,
-        claims: &Claims,
-    ) -> Result<Resume, Error> {
-        let Some(upload_id) = checkpoint.upload_id.clone() else { return Ok(Resume::FromStart) };
-        let stock = take_stock(self, plan, &upload_id, checkpoint, claims);
-        if let Some(inventory) = self.transfer.unless_cancelled(stock).await?? {
-            return Ok(Resume::GoOn(upload_id, inventory));
-        }
-        // Unknown to the store: aborted by someone, or completed by a run that could not say so.
-        if let Some(uploaded) = self.completed_before(plan, &upload_id, checkpoint, claims).await? {
-            return Ok(Resume::AlreadyDone(Box::new(uploaded)));
-        }
-        let reason = format!("the store does not know the upload {upload_id} any more");
-        self.transfer.tell(Event::StartedOver { reason });
-        journal.record(Record::UploadGone)?;
-        checkpoint.apply(Record::UploadGone);
+        self.transfer.tell(Event::StartedOver { reason: why_not });
+        session.record(Record::UploadGone)?;
         Ok(Resume::FromStart)
     }
 
-    /// Whether the object in the store is the one that the checkpoint's parts make, be they facts or claims.
+    /// The object in the store, if it is the one that the checkpoint's parts make, be they facts or claims, and described
+    /// as it is to be now; else why it is not.
     async fn completed_before(
         &self,
         plan: &PartPlan,
         upload_id: &UploadId,
-        checkpoint: &Checkpoint,
-        claims: &Claims,
-    ) -> Result<Option<Uploaded>, Error> {
+        session: &Session,
+    ) -> Result<Result<Uploaded, String>, Error> {
+        let Session { checkpoint, claims, .. } = session;
+        let why_not = match &checkpoint.completed {
+            Some(_) => "the object that was stored is there no longer".to_owned(),
+            None => format!("the store does not know the upload {upload_id} any more"),
+        };
+        let said = checkpoint.completing.as_ref();
+        if let Some(difference) = said.and_then(|said| described_otherwise(said, &self.description(Stage::Complete))) {
+            return Ok(Err(difference));
+        }
         let claimed = !claims.parts.is_empty();
         let parts = if claimed { &claims.parts } else { &checkpoint.parts };
         if parts.len() != plan.count() as usize {
-            return Ok(None);
+            return Ok(Err(why_not));
         }
         let crc64 = combine_all(parts.values().map(|p| (p.crc64, p.bytes)));
-        let Some(stored) = self.object_is(plan.object_bytes(), crc64).await? else { return Ok(None) };
+        let told = checkpoint.completed.as_ref();
+        let object = self.object_is(plan.object_bytes(), crc64, told.map(|told| &told.etag)).await?;
+        let Some(stored) = object else { return Ok(Err(why_not)) };
         if claimed && !bears_out(self, plan, claims).await? {
-            return Ok(None);
+            return Ok(Err(why_not));
         }
         self.prepared.file.check_unchanged()?;
-        for part in parts.values() {
-            self.transfer.counters.resumed(part.bytes);
-        }
         let parts: Vec<_> = parts.iter().map(|(number, part)| (*number, part.clone())).collect();
-        Ok(Some(self.uploaded(stored, crc64, true, Some((upload_id, &parts)))))
+        parts.iter().for_each(|(_, part)| self.transfer.counters.resumed(part.bytes));
+        let (parts_resumed, bytes) = (plan.count(), plan.object_bytes());
+        self.transfer.tell(Event::Resumed { upload_id: upload_id.clone(), parts: parts_resumed, bytes });
+        let uploaded = self.uploaded(stored, crc64, true, Some((upload_id, &parts)));
+        Ok(Ok(told.map_or(uploaded.clone(), |told| as_told(uploaded, told))))
     }
 
-    async fn initiate(&self) -> Result<UploadId, Error> {
-        let UploadRequest { bucket, key, options, .. } = self.request;
-        self.engine.exchange(&Initiate { bucket, key, options }, Some(self.transfer)).await
-    }
-
-    async fn send_and_complete(
+    async fn send_and_merge(
         &self,
         plan: &PartPlan,
-        journal: Option<&Journal>,
+        session: Option<&mut Session>,
         upload_id: &UploadId,
         inventory: Inventory,
     ) -> Result<Uploaded, Error> {
@@ -408,151 +263,43 @@ impl Job<'_> {
             upload_id,
         };
         let Inventory { stored: mut parts, missing } = inventory;
+        let journal = session.as_deref().map(Session::journal);
         parts.extend(send_missing(&upload, journal, missing, self.slots).await?);
         parts.sort_unstable_by_key(|(number, _)| *number);
         // The object must be one state of the file: the one that the plan was made for.
         self.prepared.file.check_unchanged()?;
-        if let Some(journal) = journal {
-            // A run that dies behind Complete can then tell that the object is its own.
-            journal.barrier().await?;
-        }
-        let crc64 = combine_all(parts.iter().map(|(_, part)| (part.crc64, part.bytes)));
-        self.transfer.tell(Event::Completing { parts: plan.count() });
-        let complete = self.complete(plan, upload_id, &parts, crc64);
-        let stored = self.transfer.unless_cancelled(complete).await??;
-        let verified = verify_object(crc64, &stored, self.transfer.counters.parts_unverified.load(Relaxed))?;
-        Ok(self.uploaded(stored, crc64, verified, Some((upload_id, &parts))))
+        self.merge(plan, session, upload_id, &parts).await
     }
 
-    /// Merges the parts. After a fault that leaves it open whether the store did, the store is asked before the next try.
-    async fn complete(
-        &self,
-        plan: &PartPlan,
-        upload_id: &UploadId,
-        parts: &[(PartNumber, StoredPart)],
-        crc64: u64,
-    ) -> Result<ObjectStored, Error> {
-        let UploadRequest { bucket, key, options, .. } = self.request;
-        let parts: Vec<_> = parts.iter().map(|(number, part)| (*number, part.etag.clone())).collect();
-        let operation = Complete { bucket, key, upload_id, parts: &parts, options };
-        let mut exchange = Exchange::new(self.engine, Some(self.transfer), Complete::NAME);
-        loop {
-            let fault = match exchange.send(&operation, None).await {
-                Ok(stored) => return Ok(stored),
-                Err(fault) => fault,
-            };
-            if (fault.leaves_doubt() || fault.kind == FaultKind::NoSuchUpload) && self.is_gone(upload_id).await? {
-                let stored = self.object_is(plan.object_bytes(), crc64).await?;
-                let gone = || exchange.failed(Fault { kind: FaultKind::NoSuchUpload, ..fault });
-                return stored.ok_or_else(gone);
+    /// What was asked for after the object is stored: the file is read once more, the receipt is written.
+    async fn follow_up(&self, uploaded: Uploaded) -> Result<Uploaded, Error> {
+        // Pages that are mapped could not be dropped from the page cache.
+        self.prepared.chosen.source.let_go();
+        let (engine, transfer, request) = (self.engine.clone(), self.transfer.clone(), self.request.clone());
+        let (file, begun, begun_at) = (self.prepared.file.clone(), self.begun, self.begun_at);
+        blocking(move || {
+            if request.verify_reread {
+                transfer.tell(Event::Rereading { bytes: uploaded.bytes });
+                receipt::reread(&transfer, &file, &uploaded)?;
             }
-            if !exchange.again(&fault).await {
-                return Err(exchange.failed(fault));
+            if let Some(path) = &request.receipt {
+                receipt::write(path, &receipt::receipt(&engine, &request, &file, &uploaded, begun_at))?;
             }
-        }
-    }
-
-    /// Whether the store does not know the upload any more: merged, or aborted.
-    async fn is_gone(&self, upload_id: &UploadId) -> Result<bool, Error> {
-        let UploadRequest { bucket, key, .. } = self.request;
-        let operation = ListParts { bucket, key, upload_id, after: None };
-        match self.engine.exchange(&operation, Some(self.transfer)).await {
-            Err(error) if error.fault_kind() == Some(FaultKind::NoSuchUpload) => Ok(true),
-            listed => listed.map(|_| false),
-        }
-    }
-
-    /// The object under our key, if it has this length and checksum.
-    async fn object_is(&self, bytes: u64, crc64: u64) -> Result<Option<ObjectStored>, Error> {
-        let UploadRequest { bucket, key, .. } = self.request;
-        let info = match self.engine.exchange(&Head { bucket, key }, Some(self.transfer)).await {
-            Err(error) if error.fault_kind() == Some(FaultKind::NotFound) => return Ok(None),
-            info => info?,
-        };
-        if info.bytes != bytes || info.crc64 != Some(crc64) {
-            return Ok(None);
-        }
-        let Some(etag) = info.etag else {
-            let fault = Fault::new(FaultKind::Protocol, "the answer has no ETag");
-            return Err(Error::Exchange { operation: Head::NAME, attempts: 1, fault: Box::new(fault) });
-        };
-        Ok(Some(ObjectStored {
-            status: 200,
-            etag,
-            crc64: info.crc64,
-            version_id: info.version_id,
-            request_id: info.request_id,
-            callback_body: None,
-            headers: info.headers,
-        }))
-    }
-
-    fn uploaded(
-        &self,
-        stored: ObjectStored,
-        crc64: u64,
-        crc64_verified: bool,
-        multipart: Option<(&UploadId, &[(PartNumber, StoredPart)])>,
-    ) -> Uploaded {
-        let counters = &self.transfer.counters;
-        Uploaded {
-            status: stored.status,
-            headers: stored.headers,
-            callback_body: stored.callback_body,
-            request_id: stored.request_id,
-            version_id: stored.version_id,
-            etag: stored.etag,
-            crc64,
-            crc64_verified,
-            parts_unverified: counters.parts_unverified.load(Relaxed),
-            bytes: self.prepared.file.bytes(),
-            parts_sent: counters.parts_done.load(Relaxed) - counters.parts_resumed.load(Relaxed),
-            parts_resumed: counters.parts_resumed.load(Relaxed),
-            part_bytes: self.prepared.part_bytes,
-            parallel: self.slots.limit(),
-            reader: self.prepared.chosen.kind,
-            upload_id: multipart.map(|(upload_id, _)| upload_id.clone()),
-            parts: multipart.map_or_else(Vec::new, |(_, parts)| self.part_receipts(parts)),
-            elapsed: self.begun.elapsed(),
-        }
-    }
-
-    fn part_receipts(&self, parts: &[(PartNumber, StoredPart)]) -> Vec<PartReceipt> {
-        let mut sent = self.transfer.take_confirmed_by();
-        let mut end = 0;
-        let receipt = |(number, stored): &(PartNumber, StoredPart)| {
-            let offset = end;
-            end += stored.bytes;
-            let (bytes, crc64, etag) = (stored.bytes, stored.crc64, stored.etag.clone());
-            let request = sent.remove(number);
-            PartReceipt {
-                part: *number,
-                offset,
-                bytes,
-                crc64,
-                etag,
-                sent: request.is_some(),
-                request_id: request.flatten(),
-            }
-        };
-        parts.iter().map(receipt).collect()
+            Ok(Uploaded { elapsed: begun.elapsed(), ..uploaded })
+        })
+        .await
     }
 }
-
-/// A journal, and what it begins with.
-pub(super) type Opened = (Journal, Checkpoint, Found);
 
 /// How an upload begins.
 enum Resume {
-    GoOn(UploadId, Inventory),
-    AlreadyDone(Box<Uploaded>),
+    With(UploadId, Inventory),
+    Done(Box<Uploaded>),
     FromStart,
 }
 
-/// Whether the store named a checksum of the whole object; an error if it is not that of the file.
-fn verify_object(sent: u64, stored: &ObjectStored, parts_unverified: u32) -> Result<bool, Error> {
-    match stored.crc64 {
-        Some(received) if received != sent => Err(Error::ObjectCorrupted { sent, received, parts_unverified }),
-        received => Ok(received.is_some()),
-    }
+/// An object that is there, as the run that completed it was told.
+fn as_told(uploaded: Uploaded, told: &Completed) -> Uploaded {
+    let Completed { status, etag, version_id, request_id, crc64_verified } = told.clone();
+    Uploaded { status, etag, version_id, request_id, crc64_verified, ..uploaded }
 }

@@ -1,5 +1,6 @@
 //! Names: buckets, keys, upload ids, ETags, and the fingerprint that tells one state of a file from another.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
@@ -208,6 +209,10 @@ pub struct Fingerprint {
     /// Time of the last change of content or metadata, in nanoseconds since the epoch.
     pub ctime_ns: i128,
 }
+
+/// What a request says about the object that it makes: a digest of each value, by the name of its header. Equal digests
+/// mean equal values; no value can be read from them.
+pub type Description = BTreeMap<String, u64>;
 
 #[cfg(test)]
 mod tests {

@@ -119,6 +119,11 @@ impl Source for MmapSource {
         0
     }
 
+    fn let_go(&self) {
+        let gone = std::mem::take(&mut *self.kept.lock().unwrap_or_else(|e| e.into_inner()));
+        drop(gone);
+    }
+
     fn check(&self) -> Result<(), SourceError> {
         let kept = self.kept.lock().unwrap_or_else(|e| e.into_inner());
         let torn = self.torn.load(Ordering::Acquire) || kept.iter().any(|window| window.guard.is_torn());

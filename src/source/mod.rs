@@ -124,6 +124,9 @@ pub trait Source: Send + Sync {
     /// chunk that was just read is in the processor's cache for the checksum and the socket.
     fn read_ahead(&self) -> usize;
 
+    /// Lets go of what is kept of the file for chunks to come: there will be none.
+    fn let_go(&self) {}
+
     /// Whether bytes that were handed out may have been none of the file's: a mapped file that was cut.
     fn check(&self) -> Result<(), SourceError> {
         Ok(())

@@ -68,6 +68,10 @@ impl Source for Watched {
         self.source.read_ahead()
     }
 
+    fn let_go(&self) {
+        self.source.let_go();
+    }
+
     fn check(&self) -> Result<(), SourceError> {
         self.source.check()
     }

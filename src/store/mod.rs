@@ -15,8 +15,9 @@ use std::time::SystemTime;
 
 use bytes::Bytes;
 use http::{HeaderMap, Method, Request, Response};
+use sha2::{Digest, Sha256};
 
-use crate::model::object::{Bucket, Key};
+use crate::model::object::{Bucket, Description, Key};
 use crate::model::part::Limits;
 use crate::model::retry::Fault;
 use crate::model::settings::{ClientSettings, ObjectOptions};
@@ -151,6 +152,14 @@ impl Store {
         options::check(options)
     }
 
+    /// What the request of `stage` says about the object. What it says of an object that is there already is no part of it.
+    pub fn description(&self, options: &ObjectOptions, key: &Key, stage: Stage) -> Description {
+        let options = ObjectOptions { forbid_overwrite: false, ..options.clone() };
+        let mut headers = HeaderMap::new();
+        self.dialect.describe(&options, key, stage, &mut headers);
+        headers.iter().map(|(name, value)| (name.as_str().to_owned(), digest(value.as_bytes()))).collect()
+    }
+
     /// The request, with an absolute URI, signed for time `at`. Call it when the request is about to be sent.
     pub fn request<O: Operation>(
         &self,
@@ -172,4 +181,10 @@ impl Store {
         let fault = self.dialect.fault(response);
         operation.forgive(&fault).ok_or(fault)
     }
+}
+
+/// The first 64 bits of the SHA-256.
+fn digest(bytes: &[u8]) -> u64 {
+    let digest = Sha256::digest(bytes);
+    u64::from_be_bytes(*digest.first_chunk().expect("it has 32 bytes"))
 }

@@ -31,11 +31,36 @@ pub fn scan(bytes: &[u8]) -> (Vec<&[u8]>, usize) {
     (payloads, valid)
 }
 
+/// Looks no further for what damage left whole: some milliseconds of checksums, whatever stands there.
+const RESYNC_BYTES_MAX: usize = 4 << 20;
+const RESYNC_PAYLOAD_BYTES_MAX: usize = 4 << 10;
+
+/// The payloads of at most 4 KiB that are whole anywhere in the first 4 MiB of `bytes`, whatever stands before and between
+/// them: what is left of a log that was damaged.
+pub fn resync(bytes: &[u8]) -> Vec<&[u8]> {
+    let bytes = &bytes[..bytes.len().min(RESYNC_BYTES_MAX)];
+    let (mut payloads, mut at) = (Vec::new(), 0);
+    while at < bytes.len() {
+        match first_within(&bytes[at..], RESYNC_PAYLOAD_BYTES_MAX) {
+            Some(payload) => {
+                payloads.push(payload);
+                at += HEADER_BYTES + payload.len();
+            }
+            None => at += 1,
+        }
+    }
+    payloads
+}
+
 fn first(bytes: &[u8]) -> Option<&[u8]> {
+    first_within(bytes, PAYLOAD_BYTES_MAX)
+}
+
+fn first_within(bytes: &[u8], payload_bytes_max: usize) -> Option<&[u8]> {
     let (length, rest) = bytes.split_first_chunk::<4>()?;
     let (crc, rest) = rest.split_first_chunk::<4>()?;
     let wanted = usize::try_from(u32::from_le_bytes(*length)).ok()?;
-    if !(1..=PAYLOAD_BYTES_MAX).contains(&wanted) {
+    if !(1..=payload_bytes_max).contains(&wanted) {
         return None;
     }
     let payload = rest.get(..wanted)?;

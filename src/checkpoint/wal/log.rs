@@ -22,10 +22,10 @@ impl<S: Storage> Log<S> {
         self.latched(Storage::read)
     }
 
-    /// Makes the log one frame that holds `snapshot`, atomically and durably. Creates it, repairs it, shortens it.
-    pub fn compact(&mut self, snapshot: &[u8]) -> Result<(), Arc<io::Error>> {
-        let mut bytes = Vec::with_capacity(frame::HEADER_BYTES + snapshot.len());
-        frame::push(&mut bytes, snapshot);
+    /// Makes the log these frames, the first a snapshot, atomically and durably. Creates it, repairs it, shortens it.
+    pub fn compact<P: AsRef<[u8]>>(&mut self, payloads: impl IntoIterator<Item = P>) -> Result<(), Arc<io::Error>> {
+        let mut bytes = Vec::new();
+        payloads.into_iter().for_each(|payload| frame::push(&mut bytes, payload.as_ref()));
         self.latched(|storage, name| storage.replace(name, &bytes))
     }
 
@@ -63,10 +63,10 @@ mod tests {
         let disk = Disk::default();
         disk.trouble(Trouble::NoSpaceAt { operation: 1, after_bytes: 3 });
         let mut log = Log::new(disk.clone(), "log");
-        log.compact(b"snapshot").unwrap();
+        log.compact([b"snapshot"]).unwrap();
         let mut frames = Vec::new();
         frame::push(&mut frames, b"fact");
-        for error in [log.append(&frames), log.append(&frames), log.sync(), log.compact(b"s"), log.remove()] {
+        for error in [log.append(&frames), log.append(&frames), log.sync(), log.compact([b"s"]), log.remove()] {
             assert_eq!(error.unwrap_err().kind(), io::ErrorKind::StorageFull);
         }
         assert_eq!(disk.operations(), 2, "nothing reached the disk after the failure");

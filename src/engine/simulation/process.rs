@@ -14,11 +14,12 @@ use super::transport::SimTransport;
 use super::world::{LOG, Shared, World};
 use crate::checkpoint::Journal;
 use crate::checkpoint::journal::Writer;
+use crate::engine::job::{Job, Uploaded};
 use crate::engine::memory;
 use crate::engine::prepare::Prepared;
+use crate::engine::session::Session;
 use crate::engine::slots::Slots;
 use crate::engine::transfer::Transfer;
-use crate::engine::upload::{Job, Uploaded};
 use crate::engine::{Endpoint, Engine};
 use crate::error::Error;
 use crate::model::event::{Event, Observer};
@@ -120,14 +121,14 @@ impl Machine {
         let (transfer, _cancel) = Transfer::new(Box::new(Ear(world.clone())));
         let plan = PartPlan::new(file.bytes(), PART as u64, LIMITS).expect("it is short");
         let prepared = prepared(world, file, plan);
-        let begun = std::time::Instant::now();
+        let (begun, begun_at) = (std::time::Instant::now(), SystemTime::now());
         let slots = Slots::fixed(3);
         let (engine, transfer, request) = (&engine, &transfer, &self.request);
-        let job = Job { engine, transfer, request, prepared: &prepared, slots: &slots, begun };
+        let job = Job { engine, transfer, request, prepared: &prepared, slots: &slots, begun, begun_at };
         let storage = SimStorage::new(world, file.fingerprint());
         let opened = Journal::recover(storage, Path::new(LOG), LOG, job.binding());
         let Ok((journal, mut writer, checkpoint, found)) = opened else { return Ended::Died };
-        let upload = job.multipart_from(&plan, (journal, checkpoint, found));
+        let upload = job.run(Some(Session::new(journal, checkpoint, found)));
         let ended = until_death(world, upload, &mut writer).await;
         if let Ended::Failed = ended {
             // The journal is dropped: what it was told is written and synced before the process ends.

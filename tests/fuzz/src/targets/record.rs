@@ -51,5 +51,12 @@ fn a_cut_log(input: &[u8]) {
 fn begun() -> Checkpoint {
     let source = Fingerprint { device: 1, inode: 2, bytes: 10, mtime_ns: 1 << 90, ctime_ns: -4 };
     let (bucket, key) = (Bucket::new("demo").expect("a name"), Key::new("key").expect("a name"));
-    Checkpoint::new(Binding { source, endpoint: "https://e".into(), bucket, key, part_bytes: 8 << 20 })
+    Checkpoint::new(Binding {
+        source,
+        endpoint: "https://e".into(),
+        bucket,
+        key,
+        part_bytes: 8 << 20,
+        description: Some([].into()),
+    })
 }
