@@ -16,7 +16,7 @@ use super::resume::{Inventory, abort_abandoned, abort_or_tell, bears_out, take_s
 use super::slots::Slots;
 use super::transfer::Transfer;
 use super::worker::send_missing;
-use crate::checkpoint::{Binding, Checkpoint, Claims, Found, Journal, OpenUpload, Record, StoredPart};
+use crate::checkpoint::{self, Binding, Checkpoint, Claims, Found, Journal, OpenUpload, Record, StoredPart};
 use crate::error::Error;
 use crate::model::crc64::combine_all;
 use crate::model::event::Event;
@@ -174,7 +174,7 @@ impl Job<'_> {
     /// The whole file in one request.
     async fn put(&self) -> Result<Uploaded, Error> {
         // An earlier, longer state of the file may have left an upload open.
-        let stale = self.prepared.checkpoint.as_ref().is_some_and(|path| path.exists());
+        let stale = self.prepared.checkpoint.as_ref().is_some_and(|path| checkpoint::is_one(path));
         if !stale {
             return self.put_checked().await;
         }
