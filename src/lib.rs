@@ -11,6 +11,7 @@
 //! | `net` | exchanges with an endpoint: connections, TLS, deadlines |
 //! | `store` | what is said to an object store: operations, signatures, answers |
 //! | `source` | where the bytes come from: mmap, io_uring, pread |
+//! | `os` | what is asked of the system in more than one place |
 //! | [`model`] | values and rules |
 //! | [`server`] | the embedded OSS |
 
@@ -46,6 +47,8 @@ pub mod error;
 pub mod model;
 #[doc(hidden)]
 pub mod net;
+#[doc(hidden)]
+pub mod os;
 pub mod server;
 #[doc(hidden)]
 pub mod source;

@@ -119,30 +119,99 @@ fn openers_that_race_never_both_succeed() {
 #[test]
 fn the_lock_file_of_a_killed_process_is_taken_over() {
     let (dir, path) = place();
-    fs::write(dir.path().join("file.cp.lock"), "12345\n").unwrap();
-    fs::write(dir.path().join("file.cp.new"), "half a snapsh").unwrap();
-    Journal::open(&path, binding(10)).map(drop).unwrap();
-    assert_eq!(names(dir.path()), ["file.cp"]);
+    let half_a_snapshot = b"\x99\x00\x00\x00\x01\x02\x03\x04haul-cp\n\x01";
+    for (lock, new) in [("12345\n", &half_a_snapshot[..]), ("", b"")] {
+        fs::write(dir.path().join("file.cp.lock"), lock).unwrap();
+        fs::write(dir.path().join("file.cp.new"), new).unwrap();
+        Journal::open(&path, binding(10)).map(drop).unwrap();
+        assert_eq!(names(dir.path()), ["file.cp"]);
+    }
 }
 
 #[test]
-fn a_file_that_is_not_ours_is_set_aside_whole() {
+fn a_file_that_is_not_ours_is_refused_and_left_as_it_is() {
     let (dir, path) = place();
-    fs::write(&path, "a precious text").unwrap();
-    let (.., found) = Journal::open(&path, binding(10)).unwrap();
-    assert!(matches!(found, Found::StartedOver { reason } if reason.contains("file.cp.bad")));
-    assert_eq!(fs::read_to_string(dir.path().join("file.cp.bad")).unwrap(), "a precious text");
+    for content in ["a precious text", "short", "{\"format\":1}"] {
+        fs::write(&path, content).unwrap();
+        let refused = Journal::open(&path, binding(10)).map(drop).unwrap_err();
+        assert!(matches!(refused, CheckpointError::NotOurs { .. }), "{refused}");
+        assert_eq!((fs::read_to_string(&path).unwrap().as_str(), names(dir.path())), (content, vec!["file.cp".into()]));
+    }
 }
 
 #[test]
-fn a_file_that_cannot_be_set_aside_is_left_alone() {
+fn a_lock_file_that_is_not_ours_is_refused_and_left_as_it_is() {
     let (dir, path) = place();
-    fs::write(&path, "a precious text").unwrap();
-    fs::write(dir.path().join("file.cp.bad"), "another").unwrap();
-    let refused = Journal::open(&path, binding(10)).map(drop).unwrap_err();
-    assert!(matches!(refused, CheckpointError::NotOurs { .. }), "{refused}");
-    assert_eq!(fs::read_to_string(&path).unwrap(), "a precious text");
-    assert_eq!(fs::read_to_string(dir.path().join("file.cp.bad")).unwrap(), "another");
+    let lock = dir.path().join("file.cp.lock");
+    let refused = || match Journal::open(&path, binding(10)).map(drop).unwrap_err() {
+        CheckpointError::NotOurs { path, .. } => assert_eq!(path, lock),
+        other => panic!("{other}"),
+    };
+    for content in ["mine", "12345\nand more", " 7\n", "12345\n\n", "99999999999999999999\n"] {
+        fs::write(&lock, content).unwrap();
+        refused();
+        assert_eq!(fs::read_to_string(&lock).unwrap(), content);
+    }
+    fs::remove_file(&lock).unwrap();
+    for target in ["precious", "nothing"] {
+        fs::write(dir.path().join("precious"), "12345\n").unwrap();
+        std::os::unix::fs::symlink(target, &lock).unwrap();
+        refused();
+        assert_eq!(fs::read_link(&lock).unwrap(), Path::new(target));
+        fs::remove_file(&lock).unwrap();
+    }
+    rustix::fs::mknodat(rustix::fs::CWD, &lock, rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
+    refused();
+    fs::remove_file(&lock).unwrap();
+    fs::create_dir(&lock).unwrap();
+    refused();
+    assert_eq!(names(dir.path()), ["file.cp.lock", "precious"]);
+}
+
+#[test]
+fn a_file_of_others_at_the_name_of_a_new_snapshot_stays() {
+    let (dir, path) = place();
+    fs::write(dir.path().join("file.cp.new"), "mine").unwrap();
+    std::os::unix::fs::symlink("file.cp.new", dir.path().join("file.cp.1.new")).unwrap();
+    let (journal, ..) = Journal::open(&path, binding(10)).unwrap();
+    wait(journal.record_durably(stored(1))).unwrap();
+    wait(journal.remove()).unwrap();
+    assert_eq!(names(dir.path()), ["file.cp.1.new", "file.cp.new"]);
+    assert_eq!(fs::read_to_string(dir.path().join("file.cp.new")).unwrap(), "mine");
+}
+
+#[test]
+fn a_link_at_its_place_is_followed_and_stays() {
+    let (dir, path) = place();
+    fs::create_dir(dir.path().join("elsewhere")).unwrap();
+    std::os::unix::fs::symlink("elsewhere/log", &path).unwrap();
+    let (journal, ..) = Journal::open(&path, binding(10)).unwrap();
+    wait(journal.record_durably(stored(1))).unwrap();
+    assert_eq!(names(&dir.path().join("elsewhere")), ["log", "log.lock"]);
+    drop(journal);
+    let (journal, checkpoint, _) = Journal::open(&path, binding(10)).unwrap();
+    assert_eq!(checkpoint.parts.len(), 0, "no upload was opened");
+    wait(journal.remove()).unwrap();
+    assert_eq!(
+        (names(dir.path()), names(&dir.path().join("elsewhere"))),
+        (vec!["elsewhere".into(), "file.cp".into()], vec![])
+    );
+}
+
+#[test]
+fn a_name_as_long_as_names_may_be_has_its_lock_and_its_snapshots() {
+    let dir = tempfile::tempdir().unwrap();
+    for bytes in [247, 250, 251, 252, 255] {
+        let path = dir.path().join("x".repeat(bytes));
+        let (journal, ..) = Journal::open(&path, binding(10)).unwrap();
+        wait(journal.record_durably(Record::Initiated(UploadId("id".into())))).unwrap();
+        assert!(matches!(Journal::open(&path, binding(10)), Err(CheckpointError::Busy { .. })));
+        drop(journal);
+        let (journal, _, found) = Journal::open(&path, binding(10)).unwrap();
+        assert_eq!(found, Found::Resumed);
+        wait(journal.remove()).unwrap();
+        assert_eq!(names(dir.path()), [""; 0]);
+    }
 }
 
 #[test]

@@ -65,3 +65,53 @@ fn a_second_upload_from_the_same_checkpoint_is_told_who_holds_it() {
     assert!(said.contains(&format!("in use by process {}", std::process::id())), "{said}");
     assert_eq!(store.open_uploads().len(), 0);
 }
+
+#[test]
+fn files_of_others_beside_the_source_stay_as_they_are() {
+    let scratch = tempfile::tempdir().unwrap();
+    let store = Served::start(scratch.path());
+    let (file, content) = random_file(scratch.path(), (100 << 10) * 3, 5);
+    let one_put: &[&str] = &["--part-size", "1MiB"];
+    let suffixes = [".cp", ".cp.lock", ".cp.new", ".cp.bad"];
+    for suffix in suffixes {
+        for options in [one_put, &OPTIONS] {
+            let theirs = PathBuf::from(format!("{}{suffix}", file.display()));
+            std::fs::write(&theirs, "mine\n").unwrap();
+            let output = put(&file, &store.endpoint, options).output().unwrap();
+            let said = text(&output.stdout) + &text(&output.stderr);
+            let refused = options == OPTIONS && [".cp", ".cp.lock"].contains(&suffix);
+            assert_eq!(exit_code(&output), if refused { 8 } else { 0 }, "{suffix}: {said}");
+            let advice = ["--checkpoint PATH", "--checkpoint-dir DIR", &theirs.display().to_string()];
+            assert!(!refused || advice.iter().all(|part| said.contains(part)), "{said}");
+            let names =
+                |path: PathBuf| path.file_name().unwrap().to_str().unwrap().starts_with("file-5").then_some(path);
+            let beside = std::fs::read_dir(scratch.path()).unwrap().filter_map(|entry| names(entry.unwrap().path()));
+            let beside: Vec<_> = beside.filter(|path| *path != file).collect();
+            assert_eq!(beside, [theirs.clone()], "{suffix}");
+            assert_eq!(std::fs::read_to_string(&theirs).unwrap(), "mine\n", "{suffix}");
+            std::fs::remove_file(theirs).unwrap();
+        }
+    }
+    assert!(store.holds(&content));
+    assert_eq!(store.open_uploads().len(), 0);
+}
+
+#[test]
+fn a_file_of_any_name_has_a_checkpoint_beside_it_and_in_a_directory() {
+    let scratch = tempfile::tempdir().unwrap();
+    let store = Served::start(scratch.path());
+    let checkpoints = scratch.path().join("checkpoints");
+    std::fs::create_dir(&checkpoints).unwrap();
+    for name in ["x".repeat(235), "x".repeat(247), "x".repeat(252), "x".repeat(255), "語".repeat(85)] {
+        let (made, content) = random_file(scratch.path(), (100 << 10) * 3, name.len() as u64);
+        let file = scratch.path().join(name);
+        std::fs::rename(made, &file).unwrap();
+        let in_directory = [&OPTIONS[..], &["--checkpoint-dir", checkpoints.to_str().unwrap()]].concat();
+        for options in [&OPTIONS[..], &in_directory] {
+            put_well(&file, &store.endpoint, options);
+            assert!(store.holds(&content));
+        }
+        std::fs::remove_file(file).unwrap();
+    }
+    assert_eq!(std::fs::read_dir(&checkpoints).unwrap().count(), 0);
+}

@@ -23,7 +23,7 @@ const ONE_THREAD: [&str; 6] = ["--part-size", "100KiB", "--parallel", "2", "--th
 /// Calls on the files of a checkpoint, by what is behind the name of the file that is sent.
 const CHECKPOINT: [(&str, &[&str]); 3] = [
     (".cp.lock", &["openat", "flock", "write", "unlink"]),
-    (".cp.new", &["unlink", "openat", "write", "fsync", "rename"]),
+    (".cp.new", &["openat", "write", "fsync", "rename"]),
     (".cp", &["openat", "write", "fdatasync", "unlink"]),
 ];
 const NETWORK: [&str; 3] = ["connect", "writev", "recvfrom"];

@@ -18,6 +18,7 @@ use super::wal::dir::{Directory, LockError};
 use super::wal::log::Log;
 use super::wal::{Storage, dir, frame};
 use super::{Binding, Checkpoint, CheckpointError, Claims, Record, record, recovery};
+use crate::os::name::{directory_of, followed};
 
 /// Longest time that a written record waits for its sync. Losing it costs only one more listing of parts.
 const SYNC_EVERY: Duration = Duration::from_millis(200);
@@ -59,18 +60,17 @@ impl Journal {
     /// Locks the checkpoint at `path`, recovers what stands there, binds it to this transfer and makes the result
     /// durable. Blocks on the disk.
     ///
-    /// A file that is not a checkpoint is renamed to `<path>.bad`, never overwritten.
+    /// A link is followed. A file that is not haul's is left as it is.
     ///
     /// # Errors
-    /// [`CheckpointError::Busy`] if a process has it open; [`CheckpointError::NotOurs`] if what stands there is the
-    /// source itself, too large, or cannot be renamed because `<path>.bad` exists; [`CheckpointError::LaterFormat`];
-    /// [`CheckpointError::Unwritable`].
+    /// [`CheckpointError::Busy`] if a process has it open; [`CheckpointError::NotOurs`] if what stands there, or at the
+    /// place of its lock, is not haul's, or too large; [`CheckpointError::LaterFormat`]; [`CheckpointError::Unwritable`].
     pub fn open(path: &Path, binding: Binding) -> Result<(Self, Checkpoint, Found), CheckpointError> {
+        let path = &followed(path).map_err(|cause| unwritable(path, cause))?;
         let (parent, name) = split(path)?;
-        let directory = Directory::lock(parent, name).map_err(|e| lock_error(path, e))?;
-        let foreign = set_foreign_aside(&directory, path, name, &binding)?;
-        let (journal, checkpoint, found) = Self::open_on(directory, path, name, binding)?;
-        Ok((journal, checkpoint, foreign.unwrap_or(found)))
+        let directory = Directory::lock(parent, name, recovery::has_magic).map_err(|e| lock_error(path, e))?;
+        refuse_foreign(path, &binding)?;
+        Self::open_on(directory, path, name, binding)
     }
 
     /// [`Journal::open`] on any storage; `path` is what errors call it.
@@ -321,46 +321,39 @@ impl<S: Storage> Writer<S> {
     }
 }
 
+fn unwritable(path: &Path, cause: io::Error) -> CheckpointError {
+    CheckpointError::Unwritable { path: path.to_owned(), cause: Arc::new(cause) }
+}
+
 fn split(path: &Path) -> Result<(&Path, &str), CheckpointError> {
-    let name = path.file_name().and_then(|name| name.to_str()).ok_or_else(|| CheckpointError::Unwritable {
-        path: path.to_owned(),
-        cause: Arc::new(io::Error::new(io::ErrorKind::InvalidInput, "it has no file name in UTF-8")),
-    })?;
-    let parent = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    Ok((parent, name))
+    let no_name = || unwritable(path, io::Error::new(io::ErrorKind::InvalidInput, "it has no file name in UTF-8"));
+    let name = path.file_name().and_then(|name| name.to_str()).ok_or_else(no_name)?;
+    Ok((directory_of(path), name))
 }
 
 fn lock_error(path: &Path, error: LockError) -> CheckpointError {
-    let path = path.to_owned();
     match error {
-        LockError::Held { pid } => CheckpointError::Busy { path, pid },
-        LockError::Io(cause) => CheckpointError::Unwritable { path, cause: Arc::new(cause) },
+        LockError::Held { pid } => CheckpointError::Busy { path: path.to_owned(), pid },
+        LockError::Foreign { path } => {
+            CheckpointError::NotOurs { path, why: "its name is that of a lock, but it holds something else".to_owned() }
+        }
+        LockError::Io(cause) => unwritable(path, cause),
     }
 }
 
-/// Moves a file that is not ours out of the way; a user may have named a precious one by mistake.
-fn set_foreign_aside(
-    directory: &Directory,
-    path: &Path,
-    name: &str,
-    binding: &Binding,
-) -> Result<Option<Found>, CheckpointError> {
-    let not_ours = |why: String| CheckpointError::NotOurs { path: path.to_owned(), why };
-    let head = dir::head(path, recovery::HEAD_BYTES as u64)
-        .map_err(|cause| CheckpointError::Unwritable { path: path.to_owned(), cause: Arc::new(cause) })?;
-    let Some(head) = head.filter(|head| head.bytes > 0) else { return Ok(None) };
+/// A user may have named a precious file by mistake, or have one of that name: only what carries the magic is touched.
+fn refuse_foreign(path: &Path, binding: &Binding) -> Result<(), CheckpointError> {
+    let not_ours = |why: String| Err(CheckpointError::NotOurs { path: path.to_owned(), why });
+    let head = dir::head(path).map_err(|cause| unwritable(path, cause))?;
+    let Some(head) = head.filter(|head| head.bytes > 0) else { return Ok(()) };
     if (head.device, head.inode) == (binding.source.device, binding.source.inode) {
-        return Err(not_ours("it is the file to upload".to_owned()));
+        return not_ours("it is the file to upload".to_owned());
+    }
+    if !recovery::has_magic(&head.first) {
+        return not_ours("it holds something else".to_owned());
     }
     if head.bytes > dir::FILE_BYTES_MAX {
-        return Err(not_ours(format!("it has {} bytes", head.bytes)));
+        return not_ours(format!("it has {} bytes", head.bytes));
     }
-    if recovery::has_magic(&head.first) {
-        return Ok(None);
-    }
-    let aside = format!("{name}.bad");
-    directory
-        .set_aside(name, &aside)
-        .map_err(|cause| not_ours(format!("and cannot be renamed to {aside}: {cause}")))?;
-    Ok(Some(Found::StartedOver { reason: format!("what stood there is not a checkpoint of haul; it is now {aside}") }))
+    Ok(())
 }

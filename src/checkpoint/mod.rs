@@ -34,8 +34,8 @@ pub enum CheckpointError {
     /// Another process runs this transfer: wait for it.
     #[error("the checkpoint {} is in use by {}", path.display(), Owner(*pid))]
     Busy { path: PathBuf, pid: Option<u32> },
-    /// Name another place: what stands there is not haul's, and nothing was changed.
-    #[error("{} is not a checkpoint of haul: {why}", path.display())]
+    /// Name another place: what stands there is not haul's, and was left as it is.
+    #[error("{} is not a checkpoint of haul and stays as it is: {why}", path.display())]
     NotOurs { path: PathBuf, why: String },
     /// Use the version of haul that wrote it, or remove it.
     #[error("the checkpoint {} has format {found}, written by a later haul; this one reads format {ours}", path.display())]
@@ -209,6 +209,11 @@ pub struct Inspection {
     pub checkpoint: Checkpoint,
     /// Bytes at the end that a crash tore; the next transfer ignores and removes them.
     pub torn_bytes: u64,
+}
+
+/// Whether a checkpoint of haul stands at `path`, be it damaged or not. Nothing is changed.
+pub fn is_one(path: &Path) -> bool {
+    recovery::is_one(path)
 }
 
 /// Reads a checkpoint and changes nothing: no lock is taken, so a running transfer may be looked at.

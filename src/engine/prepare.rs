@@ -13,6 +13,7 @@ use crate::model::event::Event;
 use crate::model::part::PartPlan;
 use crate::model::settings::{CheckpointAt, Parallel, PartSize, ReaderKind, UploadRequest};
 use crate::net::RATE_MIN;
+use crate::os::name::with_suffix;
 use crate::source::file::SourceFile;
 use crate::source::watched::Watched;
 use crate::source::{self, Chosen};
@@ -137,9 +138,8 @@ fn checkpoint_path(engine: &Engine, request: &UploadRequest, file: &Path) -> Opt
             Some(file.with_file_name(hashed_name(engine, request, file)))
         }
         CheckpointAt::BesideFile => {
-            let mut path = file.as_os_str().to_owned();
-            path.push(".cp");
-            Some(path.into())
+            let name = file.file_name().unwrap_or_default().to_string_lossy();
+            Some(file.with_file_name(with_suffix(&name, ".cp")))
         }
         CheckpointAt::Directory(directory) => Some(directory.join(hashed_name(engine, request, file))),
     }
@@ -160,5 +160,5 @@ fn hashed_name(engine: &Engine, request: &UploadRequest, file: &Path) -> String 
     }
     let short: String = hash.finalize().iter().take(8).map(|b| format!("{b:02x}")).collect();
     let name = file.file_name().unwrap_or_default().to_string_lossy();
-    format!("{name}.{short}.cp")
+    with_suffix(&name, &format!(".{short}.cp"))
 }

@@ -16,7 +16,7 @@ use super::session::Session;
 use super::slots::Slots;
 use super::transfer::Transfer;
 use super::worker::send_missing;
-use crate::checkpoint::{Completed, Journal, Record, described_otherwise};
+use crate::checkpoint::{self, Completed, Journal, Record, described_otherwise};
 use crate::error::Error;
 use crate::model::crc64::combine_all;
 use crate::model::event::Event;
@@ -93,7 +93,7 @@ async fn upload_one_state(
     let job = Job { engine, transfer, request, prepared: &prepared, slots: &slots, begun, begun_at };
     let session = match &prepared.checkpoint {
         // A single PUT needs none; an earlier, longer state of the file may have left an upload open.
-        Some(path) if prepared.plan.is_some() || path.exists() => Some(job.open_session(path).await?),
+        Some(path) if prepared.plan.is_some() || checkpoint::is_one(path) => Some(job.open_session(path).await?),
         _ => None,
     };
     job.run(session).await

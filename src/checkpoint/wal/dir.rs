@@ -2,20 +2,25 @@
 //!
 //! The lock is on a sidecar, `<name>.lock`, because replacing a file changes its inode and a lock on the old one would
 //! guard nothing. The sidecar holds the owner's process id and is removed with the lock; one that a killed process left
-//! is taken over. All files have mode 0600.
+//! is taken over. All files have mode 0600. A file that somebody else put at one of these names is left as it is.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, Read, Write};
+use std::io::{self, Read, Seek, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use rustix::fs::{CWD, FlockOperation, RenameFlags, flock, renameat_with};
+use rustix::fs::{FlockOperation, OFlags, flock};
 
 use super::Storage;
+use crate::os::name::with_suffix;
 
 /// Largest file that is read, in bytes: a log of 10,000 parts has 0.5 MiB.
 pub const FILE_BYTES_MAX: u64 = 64 << 20;
+/// What [`head`] reads, in bytes: enough to know a file by.
+pub const HEAD_BYTES: u64 = 64;
+/// Names that are tried for a file that is to take the place of another.
+const ASIDE_NAMES: u32 = 100;
 
 /// Why a file could not be locked.
 #[derive(Debug)]
@@ -24,12 +29,16 @@ pub enum LockError {
     Held {
         pid: Option<u32>,
     },
+    /// What stands at the name of the sidecar is somebody else's.
+    Foreign {
+        path: PathBuf,
+    },
     Io(io::Error),
 }
 
 /// What stands in a directory under a name.
 pub struct Head {
-    /// The first bytes, at most as many as were asked for.
+    /// The first bytes, at most [`HEAD_BYTES`].
     pub first: Vec<u8>,
     pub bytes: u64,
     pub device: u64,
@@ -41,27 +50,50 @@ pub struct Directory {
     path: PathBuf,
     lock_path: PathBuf,
     _lock: File,
+    /// Whether a file that begins so is one of ours.
+    is_ours: fn(&[u8]) -> bool,
     appending: Option<(String, File)>,
 }
 
 impl Directory {
     /// Locks `name` in the directory `path`.
     ///
-    /// # Errors
-    /// [`LockError::Held`] if somebody else has it, and keeps it for 2 s; [`LockError::Io`] if the sidecar cannot be made.
-    pub fn lock(path: &Path, name: &str) -> Result<Self, LockError> {
-        let lock_path = path.join(format!("{name}.lock"));
-        let lock = take_lock(&lock_path)?;
-        Ok(Self { path: path.to_owned(), lock_path, _lock: lock, appending: None })
-    }
-
-    /// Renames a file of the directory to a name that is free.
+    /// - `is_ours`: tells from its first [`HEAD_BYTES`] whether a file is one that this storage wrote.
     ///
     /// # Errors
-    /// `AlreadyExists` if `to` is taken: nothing is ever overwritten.
-    pub fn set_aside(&self, name: &str, to: &str) -> io::Result<()> {
-        renameat_with(CWD, self.path.join(name), CWD, self.path.join(to), RenameFlags::NOREPLACE)?;
-        self.sync_directory()
+    /// [`LockError::Held`] if somebody else has it, and keeps it for 2 s; [`LockError::Foreign`] if the sidecar is none of
+    /// ours; [`LockError::Io`] if it cannot be made.
+    pub fn lock(path: &Path, name: &str, is_ours: fn(&[u8]) -> bool) -> Result<Self, LockError> {
+        let lock_path = path.join(lock_name(name));
+        let lock = take_lock(&lock_path)?;
+        Ok(Self { path: path.to_owned(), lock_path, _lock: lock, is_ours, appending: None })
+    }
+
+    /// A new file for what is to take the place of `name`, under a name that is free: what a killed process left there
+    /// is removed, what somebody else put there is not.
+    fn aside(&self, name: &str) -> io::Result<(PathBuf, File)> {
+        let free = |n| if n == 0 { ".new".to_owned() } else { format!(".{n}.new") };
+        for path in (0..ASIDE_NAMES).map(|n| self.path.join(with_suffix(name, &free(n)))) {
+            loop {
+                // Created, not truncated, so that a planted link is never followed.
+                match private().write(true).create_new(true).open(&path) {
+                    Ok(file) => return Ok((path, file)),
+                    Err(e) if e.kind() != io::ErrorKind::AlreadyExists => return Err(e),
+                    Err(_) if self.is_left_by_us(&path)? => remove_if_there(&path)?,
+                    Err(_) => break,
+                }
+            }
+        }
+        Err(io::ErrorKind::AlreadyExists.into())
+    }
+
+    /// A process that is killed between two calls leaves an empty file, or a whole one.
+    fn is_left_by_us(&self, path: &Path) -> io::Result<bool> {
+        let Some(meta) = none_if_missing(std::fs::symlink_metadata(path))? else { return Ok(true) };
+        if !meta.is_file() {
+            return Ok(false);
+        }
+        Ok(meta.len() == 0 || head(path)?.is_none_or(|head| (self.is_ours)(&head.first)))
     }
 
     fn sync_directory(&self) -> io::Result<()> {
@@ -100,10 +132,9 @@ impl Storage for Directory {
 
     fn replace(&mut self, name: &str, bytes: &[u8]) -> io::Result<()> {
         self.appending = None;
-        let aside = self.path.join(format!("{name}.new"));
-        // A crash may have left one. It is removed, not truncated, so that a planted link is never followed.
-        remove_if_there(&aside)?;
-        let written = write_durably(&aside, bytes).and_then(|()| std::fs::rename(&aside, self.path.join(name)));
+        let (aside, mut file) = self.aside(name)?;
+        let written = file.write_all(bytes).and_then(|()| file.sync_all());
+        let written = written.and_then(|()| std::fs::rename(&aside, self.path.join(name)));
         if let Err(cause) = written {
             let _ = std::fs::remove_file(&aside);
             return Err(cause);
@@ -129,17 +160,17 @@ pub fn read(path: &Path) -> io::Result<Option<Vec<u8>>> {
     if bytes.len() as u64 > FILE_BYTES_MAX { Err(io::ErrorKind::FileTooLarge.into()) } else { Ok(Some(bytes)) }
 }
 
-/// The first `most` bytes of a file and what identifies it, or `None` if there is none.
+/// How a file begins and what identifies it, or `None` if there is none.
 ///
 /// # Errors
 /// `InvalidInput` for anything but a regular file, which is not opened (a pipe would block).
-pub fn head(path: &Path, most: u64) -> io::Result<Option<Head>> {
+pub fn head(path: &Path) -> io::Result<Option<Head>> {
     let Some(meta) = none_if_missing(std::fs::metadata(path))? else { return Ok(None) };
     if !meta.is_file() {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
     }
     let mut first = Vec::new();
-    File::open(path)?.take(most).read_to_end(&mut first)?;
+    File::open(path)?.take(HEAD_BYTES).read_to_end(&mut first)?;
     Ok(Some(Head { first, bytes: meta.len(), device: meta.dev(), inode: meta.ino() }))
 }
 
@@ -150,8 +181,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(20);
 fn take_lock(path: &Path) -> Result<File, LockError> {
     let begun = Instant::now();
     loop {
-        let mut file =
-            private().read(true).write(true).create(true).truncate(false).open(path).map_err(LockError::Io)?;
+        let mut file = open_lock(path)?;
         match flock(&file, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => {}
             Err(rustix::io::Errno::WOULDBLOCK) if begun.elapsed() < PATIENCE => {
@@ -169,6 +199,25 @@ fn take_lock(path: &Path) -> Result<File, LockError> {
     }
 }
 
+/// Opens the sidecar, or makes it; one that holds anything but what is written here stays as it is.
+fn open_lock(path: &Path) -> Result<File, LockError> {
+    let foreign = || LockError::Foreign { path: path.to_owned() };
+    let without_waiting = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits() as i32;
+    let mut options = private();
+    options.read(true).write(true).create(true).truncate(false).custom_flags(without_waiting);
+    let mut file = match options.open(path) {
+        Err(_) if std::fs::symlink_metadata(path).is_ok_and(|meta| !meta.is_file()) => return Err(foreign()),
+        opened => opened.map_err(LockError::Io)?,
+    };
+    let meta = file.metadata().map_err(LockError::Io)?;
+    // A process that was killed before it wrote its id left it empty.
+    if !meta.is_file() || (meta.len() > 0 && owner(&mut file).is_none()) {
+        return Err(foreign());
+    }
+    file.rewind().map_err(LockError::Io)?;
+    Ok(file)
+}
+
 /// False if the last owner removed the sidecar between our open and our lock.
 fn is_still_named(file: &File, path: &Path) -> io::Result<bool> {
     let Some(named) = none_if_missing(std::fs::metadata(path))? else { return Ok(false) };
@@ -176,22 +225,22 @@ fn is_still_named(file: &File, path: &Path) -> io::Result<bool> {
     Ok((named.dev(), named.ino()) == (ours.dev(), ours.ino()))
 }
 
+/// The process whose id a sidecar holds; `None` if it holds anything else.
 fn owner(file: &mut File) -> Option<u32> {
     let mut text = String::new();
-    file.take(16).read_to_string(&mut text).ok()?;
-    text.trim().parse().ok()
+    file.rewind().and_then(|()| file.take(16).read_to_string(&mut text)).ok()?;
+    text.strip_suffix('\n').unwrap_or(&text).parse().ok()
+}
+
+/// The name of the sidecar of `name`.
+pub fn lock_name(name: &str) -> String {
+    with_suffix(name, ".lock")
 }
 
 fn private() -> OpenOptions {
     let mut options = OpenOptions::new();
     options.mode(0o600);
     options
-}
-
-fn write_durably(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let mut file = private().write(true).create_new(true).open(path)?;
-    file.write_all(bytes)?;
-    file.sync_all()
 }
 
 fn remove_if_there(path: &Path) -> io::Result<()> {

@@ -1,0 +1,7 @@
+//! What is asked of the system in more than one place.
+//!
+//! | file | subject |
+//! |---|---|
+//! | `name.rs` | file names made of other file names, and where links lead |
+
+pub mod name;
