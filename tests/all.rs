@@ -20,6 +20,7 @@ mod changing_file;
 mod checkpoint_crash;
 mod checkpoint_file;
 mod checkpoint_trouble;
+mod coarse_times;
 mod failing_disk;
 mod faults;
 mod integrity;

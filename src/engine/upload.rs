@@ -1,5 +1,6 @@
 //! One upload, from top to bottom.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant, SystemTime};
@@ -27,6 +28,7 @@ use crate::model::retry::{Fault, FaultKind};
 use crate::model::settings::{IfChanged, Parallel, ReaderKind, UploadRequest};
 use crate::net::exposure;
 use crate::source::SourceError;
+use crate::source::file::SourceFile;
 use crate::store::Operation;
 use crate::store::operations::ObjectStored;
 use crate::store::operations::complete::Complete;
@@ -128,8 +130,13 @@ async fn upload_one_state(
     (begun, begun_at): (Instant, SystemTime),
 ) -> Result<Uploaded, Error> {
     let prepared = blocking({
-        let (engine, request) = (engine.clone(), request.clone());
-        move || prepare(&engine, &request)
+        let (engine, transfer, request) = (engine.clone(), transfer.clone(), request.clone());
+        move || {
+            let settled = |path: &Path| {
+                SourceFile::open_settled(path, |wait| transfer.settles(wait))?.ok_or(Error::Cancelled)
+            };
+            prepare(&engine, &request, settled)
+        }
     })
     .await?;
     transfer.counters.bytes_total.store(prepared.file.bytes(), Relaxed);
