@@ -21,6 +21,7 @@ mod changing_file;
 mod checkpoint_crash;
 mod checkpoint_file;
 mod checkpoint_trouble;
+mod coarse_times;
 mod damaged_log;
 mod described;
 mod failing_disk;

@@ -6,6 +6,7 @@
 //! | event | fields |
 //! |---|---|
 //! | `planned` | `bytes`, `parts` (0: a single PUT), `part_bytes`, `part_bytes_wanted` (null unless raised), `parallel`, `reader`, `reader_reason`, `checkpoint`, `buffer_bytes`, `memory_bytes` (null: no limit), `tuned` (the profile of `haul tune` that was used, or null) |
+//! | `settling` | `wait_ms`: the file was written just now, and a later write must show in its times before it is read |
 //! | `resumed` | `upload_id`, `parts`, `bytes` |
 //! | `comparing` | `parts`, `bytes`, `why`: they are in the store and are compared with the file before they count |
 //! | `started_over` | `reason` |
@@ -176,6 +177,10 @@ pub fn notice(event: &Event, verbose: bool) -> Option<String> {
         ),
         Event::Planned { checkpoint: Some(path), reader, reader_reason, .. } if verbose => {
             format!("checkpoint {}; reader {reader}: {reader_reason}", path.display())
+        }
+        Event::Settling { wait_ms } => {
+            let seconds = *wait_ms as f64 / 1000.0;
+            format!("the file was written just now: waiting {seconds:.1} s, so that a later change shows in its times")
         }
         Event::Resumed { parts: 0, .. } => "going on with an upload that was begun".to_owned(),
         Event::Resumed { parts, bytes, .. } => {

@@ -31,10 +31,14 @@ pub(super) struct Prepared {
     pub wanted_bytes: u64,
 }
 
-/// Opens the file and makes the plan. Blocks on the disk.
-pub(super) fn prepare(engine: &Engine, request: &UploadRequest) -> Result<Prepared, Error> {
+/// Opens the file, by `open`, and makes the plan. Blocks on the disk.
+pub(super) fn prepare(
+    engine: &Engine,
+    request: &UploadRequest,
+    open: impl FnOnce(&Path) -> Result<SourceFile, Error>,
+) -> Result<Prepared, Error> {
     check(engine, request)?;
-    let file = Arc::new(SourceFile::open(&request.file)?);
+    let file = Arc::new(open(&request.file)?);
     request.receipt.as_deref().map_or(Ok(()), check_place)?;
     let limits = engine.store.limits();
     let wanted_bytes = match request.part_size {
@@ -95,7 +99,8 @@ fn check(engine: &Engine, request: &UploadRequest) -> Result<(), Error> {
 
 /// Makes the plan of an upload and sends nothing.
 pub(crate) fn plan(engine: &Engine, request: &UploadRequest) -> Result<Event, Error> {
-    Ok(prepare(engine, request)?.event(engine, request))
+    let open = |path: &Path| Ok(SourceFile::open(path)?);
+    Ok(prepare(engine, request, open)?.event(engine, request))
 }
 
 impl Prepared {

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
@@ -11,6 +12,9 @@ use crate::model::event::{Activity, Event, Observer, Progress};
 use crate::model::part::PartNumber;
 use crate::net::meter::Totals;
 use crate::net::stage::Stage;
+
+/// What a person does not notice, and the longest time in which a cancellation is not noticed either.
+const BLINK: Duration = Duration::from_millis(100);
 
 /// The running counts behind [`Progress`].
 #[derive(Default)]
@@ -179,6 +183,23 @@ impl Transfer {
     /// Whether somebody asked for the end, or nobody waits for the result any more.
     pub fn is_cancelled(&self) -> bool {
         self.cancelled.has_changed().is_err() || *self.cancelled.borrow()
+    }
+
+    /// Waits for a file whose fingerprint takes so long to be proof, and says so if a person would notice. Blocks; `false` if
+    /// the transfer is cancelled before.
+    pub fn settles(&self, wait: Duration) -> bool {
+        if wait > BLINK {
+            self.tell(Event::Settling { wait_ms: wait.as_millis() as u64 });
+        }
+        let end = Instant::now() + wait;
+        while !self.is_cancelled() {
+            let left = end.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return true;
+            }
+            std::thread::sleep(left.min(BLINK));
+        }
+        false
     }
 
     /// Runs `work` unless and until the transfer is cancelled.

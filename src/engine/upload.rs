@@ -25,6 +25,7 @@ use crate::model::part::PartPlan;
 use crate::model::settings::{IfChanged, Parallel, UploadRequest};
 use crate::net::exposure;
 use crate::source::SourceError;
+use crate::source::file::SourceFile;
 use crate::store::Stage;
 use crate::store::operations::initiate::Initiate;
 
@@ -79,8 +80,12 @@ async fn upload_one_state(
     (begun, begun_at): (Instant, SystemTime),
 ) -> Result<Uploaded, Error> {
     let prepared = blocking({
-        let (engine, request) = (engine.clone(), request.clone());
-        move || prepare(&engine, &request)
+        let (engine, transfer, request) = (engine.clone(), transfer.clone(), request.clone());
+        move || {
+            let settled =
+                |path: &Path| SourceFile::open_settled(path, |wait| transfer.settles(wait))?.ok_or(Error::Cancelled);
+            prepare(&engine, &request, settled)
+        }
     })
     .await?;
     transfer.counters.bytes_total.store(prepared.file.bytes(), Relaxed);

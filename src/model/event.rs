@@ -40,6 +40,9 @@ pub enum Event {
         #[serde(serialize_with = "lossy")]
         tuned: Option<PathBuf>,
     },
+    /// The file was written so short a time ago that its filesystem could give a later write the same time: reading begins
+    /// when that is over, if the file is still the same then.
+    Settling { wait_ms: u64 },
     /// A checkpoint was found and is good: this much is already in the store.
     Resumed { upload_id: UploadId, parts: u32, bytes: u64 },
     /// This much is in the store, but not known to be of this file: it is read again, and a part counts when its checksum

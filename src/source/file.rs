@@ -4,9 +4,16 @@ use std::fs::{File, Metadata};
 use std::io;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use rustix::fs::{AtFlags, StatxFlags, statx};
 
 use super::SourceError;
+use super::settled::{Clock, unsettled};
 use crate::model::object::Fingerprint;
+
+/// How often a file that changes while its fingerprint is settling is given another chance.
+const SETTLE_TRIES: u32 = 5;
 
 /// An open regular file.
 #[derive(Debug)]
@@ -25,10 +32,40 @@ impl SourceFile {
         let refused = |cause| SourceError::Open { path: path.display().to_string(), cause };
         // A socket cannot even be opened; say what it is instead.
         check_kind(path, &std::fs::metadata(path).map_err(refused)?)?;
-        let file = File::options().read(true).custom_flags(libc::O_NONBLOCK).open(path).map_err(refused)?;
+        let file = open_to_read(path).map_err(refused)?;
         let metadata = file.metadata().map_err(refused)?;
         check_kind(path, &metadata)?;
         Ok(Self { file, path: path.to_owned(), fingerprint: fingerprint(&metadata) })
+    }
+
+    /// Opens a regular file as [`SourceFile::open`] does, with a fingerprint from which every later write differs: waits for
+    /// that, if the file was written just now, or its filesystem's clock cannot be known. Blocks on the disk.
+    ///
+    /// - `pause`: waits that long, 2.02 s at most, and answers whether the file is still wanted. If not, `None` is given.
+    ///
+    /// # Errors
+    /// As [`SourceFile::open`]; [`SourceError::Changed`] if the file is written to all the time.
+    pub fn open_settled(path: &Path, pause: impl Fn(Duration) -> bool) -> Result<Option<Self>, SourceError> {
+        let mut tries = 1;
+        loop {
+            let file = Self::open(path)?;
+            match file.settle(&pause) {
+                Err(SourceError::Changed { .. }) if tries < SETTLE_TRIES => tries += 1,
+                settled => return Ok(settled?.then_some(file)),
+            }
+        }
+    }
+
+    /// Waits until every later write would show in the fingerprint, see [`super::settled`]; `false` if `pause` said no.
+    fn settle(&self, pause: impl Fn(Duration) -> bool) -> Result<bool, SourceError> {
+        let now = SystemTime::now();
+        self.check_unchanged()?;
+        let wait = unsettled(&self.fingerprint, now, Clock::of(&self.file));
+        if wait.is_zero() {
+            return Ok(true);
+        }
+        let wanted = pause(wait);
+        self.check_unchanged().map(|()| wanted)
     }
 
     /// State of the file when it was opened.
@@ -70,11 +107,20 @@ impl SourceFile {
         }
     }
 
-    /// Compares the file, and what its path names now, with the state when it was opened.
+    /// Compares the file, and what its path names now, with the state when it was opened. Blocks on the network, if the
+    /// file is behind one: its server is asked anew.
     ///
     /// # Errors
     /// [`SourceError::Changed`] says what differs.
     pub fn check_unchanged(&self) -> Result<(), SourceError> {
+        // Whoever opens a file is told its true attributes, and so is who insists. Without an answer the old ones are left.
+        let _ = Self::open(&self.path);
+        let _ = statx(&self.file, "", AtFlags::EMPTY_PATH | AtFlags::STATX_FORCE_SYNC, StatxFlags::BASIC_STATS);
+        self.look()
+    }
+
+    /// The same by what is known here, which may be some seconds old on a network filesystem.
+    pub(super) fn look(&self) -> Result<(), SourceError> {
         let now = self.file.metadata().map_err(|cause| self.unreadable(0, cause))?;
         match std::fs::metadata(&self.path) {
             Ok(there) if (there.dev(), there.ino()) == (now.dev(), now.ino()) => {}
@@ -86,6 +132,11 @@ impl SourceFile {
             None => Ok(()),
         }
     }
+}
+
+/// Never waits, as opening a FIFO would.
+fn open_to_read(path: &Path) -> io::Result<File> {
+    File::options().read(true).custom_flags(libc::O_NONBLOCK).open(path)
 }
 
 fn check_kind(path: &Path, metadata: &Metadata) -> Result<(), SourceError> {

@@ -7,6 +7,7 @@
 //! | `pread.rs` | reads that never wait for the disk on the caller's thread; works everywhere |
 //! | `mmap.rs` | windows of the mapped file, and what happens when it is truncated |
 //! | `reread.rs` | the file once more, from the disk |
+//! | `settled.rs` | when the times of a file are proof |
 //! | `uring.rs` | io_uring, past the page cache where the filesystem allows it |
 //! | `watched.rs` | a reader that looks whether the file is still the same |
 
@@ -29,6 +30,7 @@ pub mod mmap;
 pub mod pread;
 pub mod reread;
 mod residency;
+mod settled;
 #[allow(unsafe_code, reason = "one of the three files that lib.rs lists")]
 pub mod uring;
 pub mod watched;
@@ -84,10 +86,14 @@ impl Reading {
         Self { result: Box::pin(result), waits_for_buffer: Some(waits) }
     }
 
-    /// With `check` done to what was read.
-    fn then(self, check: impl FnOnce(Bytes) -> Result<Bytes, SourceError> + Send + 'static) -> Self {
+    /// Handed on once `check`, which begins when it was read, is well.
+    fn then(self, check: impl Future<Output = Result<(), SourceError>> + Send + 'static) -> Self {
         let Self { result, waits_for_buffer } = self;
-        Self { result: Box::pin(async move { check(result.await?) }), waits_for_buffer }
+        let checked = async move {
+            let chunk = result.await?;
+            check.await.map(|()| chunk)
+        };
+        Self { result: Box::pin(checked), waits_for_buffer }
     }
 
     /// Whether what it waits for is a buffer, as of when it was polled last.

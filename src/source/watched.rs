@@ -38,9 +38,14 @@ impl Watched {
 }
 
 impl Watch {
-    /// Looks at the file if it is time, or if the bytes up to `end` are its last.
-    fn look(&self, end: u64, now: Instant) -> Result<(), SourceError> {
-        if end >= self.file.bytes() || self.is_due(now) { self.file.check_unchanged() } else { Ok(()) }
+    /// Looks at the file if it is time, and asks for the truth if the bytes up to `end` are its last.
+    async fn look(self: Arc<Self>, end: u64) -> Result<(), SourceError> {
+        if end >= self.file.bytes() {
+            let file = self.file.clone();
+            let looked = tokio::task::spawn_blocking(move || file.check_unchanged()).await;
+            return looked.unwrap_or_else(|e| Err(self.file.unreadable(end, std::io::Error::other(e))));
+        }
+        if self.is_due(Instant::now()) { self.file.look() } else { Ok(()) }
     }
 
     /// Whether it is time to look; `true` for one of many who ask at a time.
@@ -56,8 +61,7 @@ impl Source for Watched {
     fn read(&self, at: u64, bytes: usize) -> Reading {
         // Begun before the future is polled, as the trait promises.
         let reading = self.source.read(at, bytes);
-        let watch = self.watch.clone();
-        reading.then(move |chunk| watch.look(at + bytes as u64, Instant::now()).map(|()| chunk))
+        reading.then(self.watch.clone().look(at + bytes as u64))
     }
 
     fn chunk_bytes(&self) -> usize {
