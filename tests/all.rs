@@ -47,6 +47,7 @@ mod server_kill;
 mod server_memory;
 mod server_multipart;
 mod server_objects;
+mod server_parameters;
 mod server_protocol;
 mod server_shape;
 mod server_status;

@@ -16,8 +16,6 @@ use std::time::{Duration, SystemTime};
 use hmac::{Hmac, KeyInit, Mac};
 use zeroize::Zeroizing;
 
-pub(crate) use v1::is_subresource;
-
 use super::AccessKey;
 use super::errors::{Code, Failure};
 use super::request::Request;

@@ -113,15 +113,16 @@ impl Handler {
         line: Arc<Line>,
         entry: &mut Entry,
     ) -> http::Response<Outgoing> {
-        let parsed =
-            Request::parse(head, &self.base_domain).and_then(|request| Ok((Operation::of(&request)?, request)));
         let mut injection = None;
-        let outcome = match parsed {
-            Ok((operation, request)) => {
-                entry.operation = Some(operation.name());
+        let outcome = match Request::parse(head, &self.base_domain) {
+            Ok(request) => {
+                let operation = Operation::of(&request);
+                entry.operation = operation.as_ref().ok().map(|operation| operation.name());
                 entry.bucket = request.bucket.as_ref().map(|bucket| bucket.as_str().to_owned());
                 entry.key.clone_from(&request.key);
-                injection = self.injection(operation, &request, &line, entry);
+                if let Ok(operation) = operation {
+                    injection = self.injection(operation, &request, &line, entry);
+                }
                 match self.throttle.admit() {
                     Ok(turn) => {
                         turn.hold(self.answer(operation, &request, body, &line, injection.as_ref()).await).await
@@ -166,9 +167,10 @@ impl Handler {
         Some(Injection { fault, line: line.clone() })
     }
 
+    /// Believes the sender first: what this server does not do is told to those who may ask.
     async fn answer(
         &self,
-        operation: Operation,
+        operation: Result<Operation, Failure>,
         request: &Request,
         body: &mut Incoming,
         line: &Line,
@@ -184,6 +186,10 @@ impl Handler {
         let caller = match &self.verifier {
             Some(verifier) => verifier.verify(request, now)?,
             None => Caller::Owner,
+        };
+        let operation = match (operation, caller) {
+            (Err(_), Caller::Anonymous) => return Err(operations::anonymous_denied().into()),
+            (operation, _) => operation?,
         };
         let limit = TrafficLimit::of(operation, request)?;
         if let Some(limit) = limit {

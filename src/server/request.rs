@@ -76,6 +76,17 @@ impl Request {
         self.query(name) == Some("true")
     }
 
+    /// Objects here have one version, which `versionId=null` names.
+    ///
+    /// # Errors
+    /// `NotImplemented` for any other.
+    pub fn names_current_version(&self) -> Result<(), Failure> {
+        match self.query("versionId") {
+            None | Some("null") => Ok(()),
+            Some(_) => Err(Failure::not_implemented("versions: the only one is null")),
+        }
+    }
+
     /// Answers with percent-encoded keys were asked for.
     pub fn encodes_keys(&self) -> Result<bool, Failure> {
         match self.query("encoding-type") {

@@ -19,8 +19,7 @@ pub(super) fn check(operation: Operation, context: Context<'_>) -> Result<(), Fa
     if context.caller == Caller::Owner {
         return Ok(());
     }
-    let denied = || Failure::new(Code::AccessDenied, "Anonymous access is forbidden: sign the request.");
-    let Some(bucket) = &context.request.bucket else { return Err(denied()) };
+    let Some(bucket) = &context.request.bucket else { return Err(anonymous_denied()) };
     let of_bucket = context.catalog.bucket(bucket)?.acl;
     let key = context.request.key.as_ref();
     let object = key.and_then(|key| context.catalog.object(&Address { bucket: bucket.clone(), key: key.clone() }).ok());
@@ -31,7 +30,11 @@ pub(super) fn check(operation: Operation, context: Context<'_>) -> Result<(), Fa
         Acl::PublicReadWrite => operation.reads_object() || operation.writes_object(),
     };
     let overrides = context.request.query.iter().any(|(name, _)| name.starts_with("response-"));
-    if allowed && !overrides { Ok(()) } else { Err(denied()) }
+    if allowed && !overrides { Ok(()) } else { Err(anonymous_denied()) }
+}
+
+pub(crate) fn anonymous_denied() -> Failure {
+    Failure::new(Code::AccessDenied, "Anonymous access is forbidden: sign the request.")
 }
 
 pub(super) async fn put_object_acl(context: Context<'_>, at: Address) -> Result<Answer, Failure> {

@@ -25,6 +25,7 @@ use std::sync::Arc;
 
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
+pub(crate) use self::acl::anonymous_denied;
 use self::body::Incoming;
 pub(crate) use self::table::Operation;
 use super::auth::Caller;
