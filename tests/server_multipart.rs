@@ -6,6 +6,7 @@ use std::net::{Shutdown, TcpStream};
 use crate::server_support::*;
 use haul::model::crc64::crc64;
 use haul::server::{ServerError, StoreKind};
+use md5::{Digest, Md5};
 
 const PART: usize = 100 << 10;
 
@@ -45,6 +46,23 @@ fn parts_in_any_order_with_gaps_become_the_object() {
         }
         complete("big", &id, &parts).send(&server).refused(404, "NoSuchUpload");
         call("GET", &format!("big?uploadId={id}")).send(&server).refused(404, "NoSuchUpload");
+    }
+}
+
+/// What a client can compute: from the tags that it was given for the parts, in upper case and without quotes.
+#[test]
+fn the_tag_of_the_object_follows_from_the_tags_of_its_parts() {
+    let (_dir, stores) = stores();
+    for store in stores {
+        let server = start(store);
+        let id = initiate(&server, "k");
+        let parts =
+            [(1, upload_part(&server, "k", &id, 1, &bytes(PART, 1))), (2, upload_part(&server, "k", &id, 2, b"x"))];
+        let text = parts.iter().map(|(_, tag)| tag.trim_matches('"')).collect::<String>();
+        let sum: String = Md5::digest(&text).iter().map(|byte| format!("{byte:02X}")).collect();
+        let done = complete("k", &id, &parts).send(&server).expect(200);
+        assert_eq!(done.header("etag"), format!("\"{sum}-2\""));
+        assert_eq!(call("HEAD", "k").send(&server).expect(200).header("etag"), done.header("etag"));
     }
 }
 

@@ -478,7 +478,7 @@ fn joined(upload: &Upload, parts: &[(u32, StoredPart)]) -> Object {
     Object {
         key: upload.key.clone(),
         bytes: parts.iter().map(|(_, part)| part.bytes).sum(),
-        etag: joined_etag(parts.iter().map(|(_, part)| &part.sums)),
+        etag: joined_etag(parts.iter().map(|(_, part)| part.sums.etag())),
         crc64: crc64::combine_all(parts.iter().map(|(_, part)| (part.sums.crc64, part.bytes))),
         content_md5: None,
         kind: Kind::Multipart,
