@@ -102,6 +102,55 @@ fn a_copy_has_bytes_and_metadata_of_its_source_unless_it_brings_its_own() {
     });
 }
 
+/// Clients spell directives in capitals or not, and send both with every copy.
+#[test]
+fn directives_and_choices_are_taken_in_any_case() {
+    let server = start(StoreKind::Memory);
+    call("PUT", "k").header("x-oss-tagging", "a=1").header("x-oss-meta-a", "1").body("x").send(&server).expect(200);
+    let told = |key: &str, directive: &str| {
+        let call = copy(key, "/demo/k").header("x-oss-metadata-directive", directive);
+        let call = call.header("x-oss-tagging-directive", directive).header("x-oss-meta-b", "2");
+        call.header("x-oss-tagging", "b=1&c=2").send(&server).expect(200);
+        let head = call_head(&server, key);
+        (head.header("x-oss-meta-a").to_owned(), head.header("x-oss-tagging-count").to_owned())
+    };
+    for directive in ["COPY", "Copy", "copy"] {
+        assert_eq!(told("copied", directive), ("1".into(), "1".into()), "{directive}");
+    }
+    for directive in ["REPLACE", "Replace", "replace"] {
+        assert_eq!(told("replaced", directive), (String::new(), "2".into()), "{directive}");
+    }
+    call("PUT", "class").header("x-oss-storage-class", "ia").body("x").send(&server).expect(200);
+    assert_eq!(call_head(&server, "class").header("x-oss-storage-class"), "IA");
+    call("PUT", "class?acl").header("x-oss-object-acl", "PRIVATE").body("").send(&server).expect(200);
+    assert_eq!(call("GET", "class?acl").send(&server).element("Grant").as_deref(), Some("private"));
+}
+
+fn call_head(server: &Running, key: &str) -> Reply {
+    call("HEAD", key).send(server).expect(200)
+}
+
+/// Names in headers are encoded as in a query: some clients write a blank as `+`.
+#[test]
+fn a_plus_in_the_name_of_a_source_or_target_is_a_blank() {
+    on_both(|server| {
+        for (path, key, body) in [("/demo/a%20b", "/demo/a b", "blank"), ("/demo/a%2Bb", "/demo/a+b", "plus")] {
+            Call::new("PUT", path, key).body(body).send(server).expect(200);
+        }
+        for (name, body) in [("a+b", "blank"), ("a%20b", "blank"), ("a%2Bb", "plus"), ("a%2bb", "plus")] {
+            copy("copy", &format!("/demo/{name}")).send(server).expect(200);
+            assert_eq!(get(server, "copy").text(), body, "{name}");
+            let id = initiate(server, "joined");
+            let part = call("PUT", &format!("joined?partNumber=1&uploadId={id}"));
+            let part = part.header("x-oss-copy-source", &format!("demo/{name}")).body("").send(server).expect(200);
+            complete("joined", &id, &[(1, part.header("etag").to_owned())]).send(server).expect(200);
+            assert_eq!(get(server, "joined").text(), body, "{name}");
+            call("PUT", "link?symlink").header("x-oss-symlink-target", name).body("").send(server).expect(200);
+            assert_eq!(get(server, "link").text(), body, "{name}");
+        }
+    });
+}
+
 #[test]
 fn a_copy_is_refused_without_its_source_or_against_its_conditions() {
     let server = start(StoreKind::Memory);

@@ -1,10 +1,9 @@
 //! CopyObject and UploadPartCopy: the bytes are read and stored again, so that every copy has checksums of its own.
 
 use http::StatusCode;
-use percent_encoding::percent_decode_str;
 
 use super::body::{self, Received};
-use super::headers::{choice, echo_encryption, forbids_overwrite, kept_headers, set};
+use super::headers::{choice, decoded, echo_encryption, forbids_overwrite, kept_headers, set};
 use super::range::{Selection, select};
 use super::{Answer, Context, call, conditions, get, restore};
 use crate::model::object::{Bucket, UploadId};
@@ -64,11 +63,11 @@ fn source_of(request: &Request) -> Result<Address, Failure> {
     let text = request.header(SOURCE).unwrap_or("");
     let refused = |message: &str| Failure::argument(SOURCE, text, message);
     let (path, query) = text.split_once('?').unwrap_or((text, ""));
-    if !query.is_empty() {
-        return Err(Failure::not_implemented("copies of a version"));
+    if !["", "versionId=null"].contains(&query) {
+        return Err(Failure::not_implemented("copies of a version: the only one is null"));
     }
-    let decoded = percent_decode_str(path).decode_utf8().map_err(|_| refused("It is not percent-encoded UTF-8."))?;
-    let path = decoded.strip_prefix('/').unwrap_or(&decoded);
+    let path = decoded(path).ok_or_else(|| refused("It is not percent-encoded UTF-8."))?;
+    let path = path.strip_prefix('/').unwrap_or(&path);
     let (bucket, key) =
         path.split_once('/').filter(|(_, key)| !key.is_empty()).ok_or_else(|| refused("It is /BUCKET/KEY."))?;
     let bucket =

@@ -57,7 +57,7 @@ fn describe_range(request: &Request, object: &Object) -> Result<(Answer, Option<
         answer.bytes = None;
         return Ok((answer, None));
     }
-    let standard = request.header("x-oss-range-behavior") == Some("standard");
+    let standard = request.header("x-oss-range-behavior").is_some_and(|text| text.eq_ignore_ascii_case("standard"));
     let (status, range) = match select(request.header("range"), object.bytes, standard) {
         Selection::Whole => (StatusCode::OK, 0..object.bytes),
         Selection::Part(range) => (StatusCode::PARTIAL_CONTENT, range),

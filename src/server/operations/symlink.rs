@@ -4,9 +4,9 @@
 use std::sync::Arc;
 
 use http::StatusCode;
-use percent_encoding::{percent_decode_str, utf8_percent_encode};
+use percent_encoding::utf8_percent_encode;
 
-use super::headers::{forbids_overwrite, kept_headers};
+use super::headers::{decoded, forbids_overwrite, kept_headers};
 use super::{Answer, Context, call, writable};
 use crate::server::errors::{Code, Failure};
 use crate::server::store::{Address, Checksums, Kind, NewObject, Object};
@@ -17,11 +17,11 @@ pub(super) const TARGET: &str = "x-oss-symlink-target";
 
 pub(super) async fn put_symlink(context: Context<'_>, at: Address) -> Result<Answer, Failure> {
     let request = context.request;
-    let target = request.header(TARGET).and_then(|target| percent_decode_str(target).decode_utf8().ok());
+    let target = request.header(TARGET).and_then(decoded);
     let target = target.ok_or_else(|| Failure::argument(TARGET, "", "It is the percent-encoded key of the target."))?;
     writable(&target)?;
     let mut headers = kept_headers(request)?;
-    headers.push((TARGET.to_owned(), target.into_owned()));
+    headers.push((TARGET.to_owned(), target));
     let keep = forbids_overwrite(request)?;
     let new = NewObject { sums: Checksums::new(true).finish(), headers, kind: Kind::Symlink };
     let object = call(context.catalog, move |catalog| {
