@@ -166,6 +166,8 @@ codes! {
     NoSuchUpload 404 "0000-00000000",
     NotImplemented 501 "0000-00000000",
     ObjectNotAppendable 409 "0000-00000000",
+    PartAlreadyExist 409 "0042-00000108",
+    PartNotSequential 400 "0042-00000105",
     PositionNotEqualToLength 409 "0026-00000016",
     PreconditionFailed 412 "0000-00000000",
     QpsLimitExceeded 429 "0000-00000000",

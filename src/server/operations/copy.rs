@@ -42,7 +42,7 @@ pub(super) async fn upload_part_copy(
     id: UploadId,
     number: u32,
 ) -> Result<Answer, Failure> {
-    let upload = context.catalog.upload(&at, &id)?;
+    let upload = context.catalog.upload_for(&at, &id, number)?;
     let source = source_of(context.request)?;
     let (_, received) = read_source(context, source, context.request.header(RANGE)).await?;
     let etag = received.sums.etag();

@@ -191,6 +191,13 @@ impl From<Refusal> for Failure {
                 return failure.header("x-oss-next-append-position", bytes.to_string());
             }
             Refusal::PartOrder => Code::InvalidPartOrder,
+            Refusal::PartNotSequential(number) => {
+                return Self::new(Code::PartNotSequential, refusal.to_string()).with("PartNumber", number.to_string());
+            }
+            Refusal::PartExists { number, ref etag } => {
+                let failure = Self::new(Code::PartAlreadyExist, refusal.to_string());
+                return failure.with("PartNumber", number.to_string()).with("PartEtag", format!("\"{etag}\""));
+            }
             Refusal::Part(_) => Code::InvalidPart,
             Refusal::PartTooSmall { .. } => Code::EntityTooSmall,
         };

@@ -41,6 +41,10 @@ pub(crate) enum Refusal {
     Position { bytes: u64 },
     #[error("part numbers are not strictly ascending")]
     PartOrder,
+    #[error("For sequential multipart upload, you must upload or complete parts with sequential part number.")]
+    PartNotSequential(u32),
+    #[error("For sequential multipart upload, you can't overwrite uploaded parts.")]
+    PartExists { number: u32, etag: String },
     #[error("part {0} is missing or has another ETag")]
     Part(u32),
     #[error("part {number} has only {bytes} bytes")]
@@ -316,6 +320,13 @@ impl Catalog {
         Ok(self.upload_state(at, id)?.upload.clone())
     }
 
+    /// What was fixed when the upload began, if it takes a part of this number now.
+    pub fn upload_for(&self, at: &Address, id: &UploadId, number: u32) -> Result<Upload> {
+        let state = self.upload_state(at, id)?;
+        state.admit(number)?;
+        Ok(state.upload.clone())
+    }
+
     /// Takes a part in place of an earlier one of that number.
     pub fn put_part(&self, at: &Address, id: &UploadId, number: u32, blob: Box<dyn Blob>, sums: Sums) -> Result<()> {
         let state = self.upload_state(at, id)?;
@@ -323,7 +334,9 @@ impl Catalog {
         if !*open {
             return Err(Refusal::NoSuchUpload);
         }
-        let _turn = self.turn(&(id, number));
+        // Parts that come in order wait for each other, others only for those of their number.
+        let _turn = self.turn(&(id, if state.upload.sequential { 0 } else { number }));
+        state.admit(number)?;
         let part = StoredPart { bytes: sums.bytes, sums, modified: SystemTime::now() };
         let old = lock(&state.parts).get(&number).cloned();
         self.medium.put_part(id, blob, (number, &part), old.as_ref().map(|old| (number, old)))?;
@@ -385,6 +398,9 @@ impl Catalog {
         self.check_overwrite(at, last.keep || state.upload.forbid_overwrite)?;
         let blob = self.medium.join(id, &parts)?;
         let mut object = joined(&state.upload, &parts);
+        if state.upload.sequential && self.medium.wants_md5() {
+            object.content_md5 = Sums::read(&*blob)?.content_md5();
+        }
         object.headers.extend(last.acl.map(|acl| ("x-oss-object-acl".to_owned(), acl)));
         let object = self.show(at, blob, object)?;
         *open = false;
@@ -452,12 +468,38 @@ impl UploadState {
         Self { upload, parts: Mutex::new(parts), open: RwLock::new(true) }
     }
 
+    /// An upload whose parts come in order takes only the next one.
+    fn admit(&self, number: u32) -> Result<()> {
+        if !self.upload.sequential {
+            return Ok(());
+        }
+        let parts = lock(&self.parts);
+        let next = parts.last_key_value().map_or(1, |(last, _)| last + 1);
+        match parts.get(&number) {
+            Some(part) => Err(Refusal::PartExists { number, etag: part.sums.etag() }),
+            None if number == next => Ok(()),
+            None => Err(Refusal::PartNotSequential(number)),
+        }
+    }
+
+    /// Numbers ascend, and where parts came in order there is no gap.
+    fn check_order(&self, list: &[ListedPart]) -> Result<()> {
+        if !list.is_sorted_by(|a, b| a.number < b.number) {
+            return Err(Refusal::PartOrder);
+        }
+        let mut numbered = list.iter().map(|listed| listed.number).zip(1..);
+        match numbered.find(|(number, wanted)| self.upload.sequential && number != wanted) {
+            Some((number, _)) => Err(Refusal::PartNotSequential(number)),
+            None => Ok(()),
+        }
+    }
+
     /// The parts to join, checked.
     fn chosen(&self, list: Option<&[ListedPart]>) -> Result<Vec<(u32, StoredPart)>> {
+        self.check_order(list.unwrap_or_default())?;
         let parts = lock(&self.parts);
         let chosen = match list {
             None => parts.iter().map(|(number, part)| (*number, part.clone())).collect(),
-            Some(list) if !list.is_sorted_by(|a, b| a.number < b.number) => return Err(Refusal::PartOrder),
             Some(list) => list.iter().map(|listed| pick(&parts, listed)).collect::<Result<Vec<_>>>()?,
         };
         let small = |(_, part): &&(u32, StoredPart)| part.bytes < Limits::OSS.part_bytes_min;

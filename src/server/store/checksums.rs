@@ -1,10 +1,16 @@
 //! Checksums of bytes on their way in: CRC64 always, MD5 where the store or the client wants it.
 
+use std::io;
+
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use md5::{Digest as _, Md5};
 
+use super::Content;
 use crate::model::crc64;
+
+/// Bytes read at once.
+const CHUNK: usize = 256 << 10;
 
 /// Running checksums.
 pub(crate) struct Checksums {
@@ -56,6 +62,18 @@ impl Sums {
     /// As in the header `Content-MD5`.
     pub fn content_md5(&self) -> Option<String> {
         self.md5.map(|md5| STANDARD.encode(md5))
+    }
+
+    /// The checksums of all that there is to read.
+    pub fn read(content: &(impl Content + ?Sized)) -> io::Result<Self> {
+        let mut sums = Checksums::new(true);
+        loop {
+            let chunk = content.read(sums.bytes(), CHUNK)?;
+            if chunk.is_empty() {
+                return Ok(sums.finish());
+            }
+            sums.update(&chunk);
+        }
     }
 
     /// The checksums of a whole body at hand.
