@@ -131,7 +131,7 @@ fn document_case(random: &mut Rng) {
     let _ = xml::parse_tagging(&bytes);
     let _ = xml::parse_create_bucket(&bytes);
     if let Ok(list) = xml::parse_delete(&bytes) {
-        let told: usize = list.keys.iter().map(String::len).sum();
+        let told: usize = list.objects.iter().map(|object| object.key.len()).sum();
         assert!(told <= bytes.len(), "{told} bytes of keys in a document of {}", bytes.len());
     }
 }

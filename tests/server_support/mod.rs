@@ -13,6 +13,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use haul::server::{AccessKey, Config, Server, ServerError, StoreKind};
 use hmac::{Hmac, KeyInit, Mac};
+use md5::Digest as _;
 use tokio::sync::oneshot;
 
 pub const ID: &str = "test-id";
@@ -220,6 +221,11 @@ pub fn call(method: &str, key_and_query: &str) -> Call {
 /// A request whose query is not signed.
 pub fn call_unsigned_query(method: &str, path: &str, query: &str) -> Call {
     Call::new(method, &format!("/demo/{path}?{query}"), &format!("/demo/{path}"))
+}
+
+/// Of a body, as the header says it.
+pub fn content_md5(body: impl AsRef<[u8]>) -> String {
+    STANDARD.encode(md5::Md5::digest(body))
 }
 
 pub fn bytes(len: usize, seed: u64) -> Vec<u8> {

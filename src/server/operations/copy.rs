@@ -14,15 +14,17 @@ use crate::server::xml::Document;
 
 const SOURCE: &str = "x-oss-copy-source";
 const RANGE: &str = "x-oss-copy-source-range";
+/// What a copy has of its own, or has from its bucket.
+const OF_THE_SOURCE_ALONE: [&str; 3] = ["x-oss-object-acl", "x-oss-restore", "x-oss-storage-class"];
 
 pub(super) async fn copy_object(context: Context<'_>, at: Address) -> Result<Answer, Failure> {
     let request = context.request;
     let keep = forbids_overwrite(request)?;
-    context.catalog.bucket(&at.bucket)?;
+    let own = kept_headers(context, &at.bucket)?;
     let source = source_of(request)?;
     let from_itself = source == at;
     let (object, received) = read_source(context, source, None).await?;
-    let headers = headers_of_copy(request, &object, from_itself)?;
+    let headers = headers_of_copy(request, own, &object, from_itself)?;
     let mut answer_headers = Answer::new(StatusCode::OK);
     echo_encryption(&mut answer_headers, &headers);
     let new = NewObject { sums: received.sums, headers, kind: Kind::Normal };
@@ -103,19 +105,13 @@ async fn read_source(
 }
 
 /// Metadata comes from the source or from the request; tags and encryption follow rules of their own.
-fn headers_of_copy(request: &Request, source: &Object, from_itself: bool) -> Result<Headers, Failure> {
-    let own = kept_headers(request)?;
+fn headers_of_copy(request: &Request, own: Headers, source: &Object, from_itself: bool) -> Result<Headers, Failure> {
     let replaces = choice(request, "x-oss-metadata-directive")? == Some("REPLACE");
     let replaces_tags = choice(request, "x-oss-tagging-directive")? == Some("Replace");
     let mut headers = if replaces || from_itself && own.iter().any(|(name, _)| name.starts_with("x-oss-meta-")) {
         own.clone()
     } else {
-        source
-            .headers
-            .iter()
-            .filter(|(name, _)| name != "x-oss-object-acl" && name != "x-oss-restore")
-            .cloned()
-            .collect()
+        source.headers.iter().filter(|(name, _)| !OF_THE_SOURCE_ALONE.contains(&name.as_str())).cloned().collect()
     };
     for (name, value) in own.iter().filter(|(name, _)| name.starts_with("x-oss-") && !name.starts_with("x-oss-meta-")) {
         set(&mut headers, name, Some(value.clone()));

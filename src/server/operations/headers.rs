@@ -4,8 +4,10 @@ use crate::server::errors::{Code, Failure};
 use crate::server::request::Request;
 use crate::server::store::{Acl, Headers};
 
-use super::Answer;
+use super::{Answer, Context};
+use crate::model::object::Bucket;
 
+const CLASS: &str = "x-oss-storage-class";
 /// Kept and echoed, beside every `x-oss-meta-*`.
 const KEPT: &[&str] = &[
     "content-type",
@@ -23,7 +25,9 @@ const KEPT: &[&str] = &[
 ];
 /// What these headers may say, in any case (section 8): clients write directives in capitals.
 const CHOICES: &[(&str, &[&str])] = &[
-    ("x-oss-storage-class", &["Standard", "IA", "Archive", "ColdArchive", "DeepColdArchive"]),
+    ("x-oss-storage-class", CLASSES),
+    ("StorageClass", CLASSES),
+    ("DataRedundancyType", &["LRS", "ZRS"]),
     ("x-oss-server-side-encryption", &["AES256", "KMS", "SM4"]),
     ("x-oss-server-side-data-encryption", &["SM4"]),
     ("x-oss-object-acl", &["default", "private", "public-read", "public-read-write"]),
@@ -31,15 +35,27 @@ const CHOICES: &[(&str, &[&str])] = &[
     ("x-oss-metadata-directive", &["COPY", "REPLACE"]),
     ("x-oss-tagging-directive", &["Copy", "Replace"]),
 ];
+const CLASSES: &[&str] = &["Standard", "IA", "Archive", "ColdArchive", "DeepColdArchive"];
 /// Most bytes of user metadata, names included (section 4.0).
 const METADATA_MAX: usize = 8 << 10;
 const TAGS_MAX: usize = 10;
 
-/// What the object will be given back with.
+/// What the object will be given back with. Without a storage class of its own it has that of its bucket.
 ///
 /// # Errors
-/// `InvalidArgument` for values that the header cannot have.
-pub(super) fn kept_headers(request: &Request) -> Result<Headers, Failure> {
+/// `NoSuchBucket`, `InvalidArgument` for values that a header cannot have.
+pub(super) fn kept_headers(context: Context<'_>, bucket: &Bucket) -> Result<Headers, Failure> {
+    let mut kept = sent_headers(context.request)?;
+    let class = context.catalog.bucket(bucket)?.storage_class.filter(|_| find(&kept, CLASS).is_none());
+    kept.extend(class.map(|class| (CLASS.to_owned(), class)));
+    Ok(kept)
+}
+
+fn find<'a>(headers: &'a Headers, name: &str) -> Option<&'a str> {
+    headers.iter().find(|(n, _)| n == name).map(|(_, value)| value.as_str())
+}
+
+fn sent_headers(request: &Request) -> Result<Headers, Failure> {
     let mut kept = Headers::new();
     let mut metadata = 0;
     for name in request.headers.keys().map(|name| name.as_str()) {

@@ -75,9 +75,14 @@ pub(crate) async fn run(operation: Operation, context: Context<'_>, body: &mut I
     match (&request.bucket, &request.key) {
         (Some(bucket), Some(key)) => {
             let at = Address { bucket: bucket.clone(), key: key.clone() };
-            on_object(operation, context, at, body).await.map_err(|failure| match failure.code {
+            let outcome = on_object(operation, context, at, body).await.map_err(|failure| match failure.code {
                 Code::NoSuchKey if failure.details.is_empty() => failure.with("Key", key),
                 _ => failure,
+            });
+            outcome.map(|mut answer| {
+                // Who names the version that there is hears its name again.
+                request.query("versionId").into_iter().for_each(|id| answer.set("x-oss-version-id", id));
+                answer
             })
         }
         (Some(bucket), None) => on_bucket(operation, context, bucket, body).await,
@@ -139,6 +144,7 @@ async fn on_bucket(
     body: &mut Incoming,
 ) -> Result<Answer, Failure> {
     match operation {
+        Operation::HeadBucket => bucket::head_bucket(context, bucket).await,
         Operation::PutBucket => bucket::put_bucket(context, bucket, body).await,
         Operation::DeleteBucket => bucket::delete_bucket(context, bucket).await,
         Operation::GetBucketInfo => bucket::bucket_info(context, bucket).await,
@@ -148,6 +154,8 @@ async fn on_bucket(
         Operation::GetBucketAcl => acl::get_bucket_acl(context, bucket).await,
         Operation::ListObjects => list::list_objects(context, bucket).await,
         Operation::ListObjectsV2 => list::list_objects_v2(context, bucket).await,
+        Operation::ListObjectVersions => list::list_versions(context, bucket).await,
+        Operation::GetBucketVersioning => bucket::versioning(context, bucket).await,
         Operation::ListMultipartUploads => list::list_uploads(context, bucket).await,
         Operation::DeleteMultipleObjects => delete::delete_multiple(context, bucket, body).await,
         other => Err(Failure::not_implemented(other.name())),
@@ -183,6 +191,7 @@ impl From<Refusal> for Failure {
             Refusal::NoSuchBucket => Code::NoSuchBucket,
             Refusal::NoSuchKey => Code::NoSuchKey,
             Refusal::NoSuchUpload => Code::NoSuchUpload,
+            Refusal::BucketExists => Code::BucketAlreadyExists,
             Refusal::BucketNotEmpty => Code::BucketNotEmpty,
             Refusal::AlreadyExists => Code::FileAlreadyExists,
             Refusal::NotAppendable => Code::ObjectNotAppendable,

@@ -23,7 +23,7 @@ pub(super) async fn initiate(context: Context<'_>, at: Address) -> Result<Answer
     let upload = Upload {
         bucket: at.bucket.clone(),
         key: at.key.clone(),
-        headers: kept_headers(request)?,
+        headers: kept_headers(context, &at.bucket)?,
         forbid_overwrite: forbids_overwrite(request)?,
         sequential: request.query("sequential").is_some(),
         initiated: SystemTime::now(),

@@ -20,12 +20,11 @@ pub(super) async fn put_symlink(context: Context<'_>, at: Address) -> Result<Ans
     let target = request.header(TARGET).and_then(decoded);
     let target = target.ok_or_else(|| Failure::argument(TARGET, "", "It is the percent-encoded key of the target."))?;
     writable(&target)?;
-    let mut headers = kept_headers(request)?;
+    let mut headers = kept_headers(context, &at.bucket)?;
     headers.push((TARGET.to_owned(), target));
     let keep = forbids_overwrite(request)?;
     let new = NewObject { sums: Checksums::new(true).finish(), headers, kind: Kind::Symlink };
     let object = call(context.catalog, move |catalog| {
-        catalog.bucket(&at.bucket)?;
         let mut blob = catalog.blob()?;
         blob.sync()?;
         catalog.put_object(&at, blob, new, keep)

@@ -82,6 +82,8 @@ operations! {
     AbortMultipartUpload    DELETE Object  ["uploadId"], None, [SEQUENTIAL];
     DeleteObjectTagging     DELETE Object  ["tagging"], None, [VERSION];
     DeleteObject            DELETE Object  [], None, [VERSION];
+    ListObjectVersions      GET    Bucket  ["versions"], None, [PAGE, MAX_KEYS, VERSION_PAGE];
+    GetBucketVersioning     GET    Bucket  ["versioning"], None, [];
     ListMultipartUploads    GET    Bucket  ["uploads"], None, [PAGE, UPLOAD_PAGE];
     GetBucketInfo           GET    Bucket  ["bucketInfo"], None, [];
     GetBucketLocation       GET    Bucket  ["location"], None, [];
@@ -90,6 +92,7 @@ operations! {
     ListObjectsV2           GET    Bucket  ["list-type"], None, [PAGE, MAX_KEYS, AFTER];
     ListObjects             GET    Bucket  [], None, [PAGE, MAX_KEYS, &["marker"]];
     DeleteMultipleObjects   POST   Bucket  ["delete"], None, [ENCODING];
+    HeadBucket              HEAD   Bucket  [], None, [];
     PutBucketAcl            PUT    Bucket  ["acl"], None, [];
     PutBucket               PUT    Bucket  [], None, [];
     DeleteBucket            DELETE Bucket  [], None, [];
@@ -117,6 +120,7 @@ const PAGE: &[&str] = &["prefix", "delimiter", "encoding-type"];
 const MAX_KEYS: &[&str] = &["max-keys"];
 const PART_PAGE: &[&str] = &["max-parts", "part-number-marker", "encoding-type"];
 const UPLOAD_PAGE: &[&str] = &["key-marker", "upload-id-marker", "max-uploads"];
+const VERSION_PAGE: &[&str] = &["key-marker", "version-id-marker"];
 const AFTER: &[&str] = &["start-after", "continuation-token", "fetch-owner"];
 
 /// Query parameters that may be on any request: how it is signed, paid for and paced.

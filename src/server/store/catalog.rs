@@ -31,6 +31,8 @@ pub(crate) enum Refusal {
     NoSuchKey,
     #[error("no such upload")]
     NoSuchUpload,
+    #[error("the bucket exists with another storage class or redundancy, which cannot be changed")]
+    BucketExists,
     #[error("the bucket is not empty: delete its objects and abort its uploads first")]
     BucketNotEmpty,
     #[error("the key exists and may not be overwritten")]
@@ -166,11 +168,11 @@ impl Catalog {
         self.medium.blob()
     }
 
-    /// Makes the bucket unless it exists.
+    /// Makes the bucket unless it exists; one that exists and is another kind of bucket is not what was asked for.
     pub fn make_bucket(&self, bucket: &Bucket, record: BucketRecord) -> Result<()> {
         let _turn = self.turn(bucket);
-        if read(&self.buckets).contains_key(bucket) {
-            return Ok(());
+        if let Some(there) = read(&self.buckets).get(bucket) {
+            return if there.record.is_as(&record) { Ok(()) } else { Err(Refusal::BucketExists) };
         }
         self.medium.make_bucket(bucket, &record)?;
         let state = BucketState { record, objects: BTreeMap::new() };

@@ -130,6 +130,20 @@ impl BucketRecord {
     pub fn new() -> Self {
         Self { created: SystemTime::now(), acl: Acl::Private, storage_class: None, redundancy: None }
     }
+
+    pub fn storage_class(&self) -> &str {
+        self.storage_class.as_deref().unwrap_or("Standard")
+    }
+
+    pub fn redundancy(&self) -> &str {
+        self.redundancy.as_deref().unwrap_or("LRS")
+    }
+
+    /// Whether it is what was asked for, as far as something was.
+    fn is_as(&self, wanted: &Self) -> bool {
+        wanted.storage_class.as_deref().is_none_or(|class| class == self.storage_class())
+            && wanted.redundancy.as_deref().is_none_or(|redundancy| redundancy == self.redundancy())
+    }
 }
 
 /// What is known of a part.
