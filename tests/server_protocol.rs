@@ -3,12 +3,13 @@
 use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::thread;
+use std::time::Duration;
 
 use crate::server_support::*;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use haul::model::crc64::crc64;
-use haul::server::StoreKind;
+use haul::server::{Config, StoreKind};
 use md5::{Digest, Md5};
 
 /// Runs the same promises on every store that keeps bytes.
@@ -164,10 +165,16 @@ fn a_copy_is_refused_without_its_source_or_against_its_conditions() {
         .header("x-oss-copy-source-if-match", "other")
         .send(&server)
         .refused(412, "PreconditionFailed");
-    copy("to", "/demo/k")
-        .header("x-oss-copy-source-if-none-match", &tag)
-        .send(&server)
-        .refused(412, "PreconditionFailed");
+    let id = initiate(&server, "joined");
+    let part = format!("joined?partNumber=1&uploadId={id}");
+    for target in ["to", &part] {
+        for (name, value) in [("none-match", tag.as_str()), ("modified-since", "Fri, 01 Jan 2100 00:00:00 GMT")] {
+            let same = copy(target, "/demo/k").header(&format!("x-oss-copy-source-if-{name}"), value).send(&server);
+            assert_eq!((same.status, same.body.as_slice()), (304, &b""[..]), "{target} {name}");
+        }
+    }
+    get(&server, "to").refused(404, "NoSuchKey");
+    assert!(!call("GET", &format!("joined?uploadId={id}")).send(&server).expect(200).text().contains("<Part>"));
     copy("to", "/demo/k").header("x-oss-metadata-directive", "Perhaps").send(&server).refused(400, "InvalidArgument");
     copy("k", "/demo/k").header("x-oss-forbid-overwrite", "true").send(&server).refused(409, "FileAlreadyExists");
     copy("to", "/demo/k").header("x-oss-copy-source-if-match", &tag).send(&server).expect(200);
@@ -211,14 +218,28 @@ fn many_keys_are_deleted_at_once_whether_they_exist_or_not() {
     });
 }
 
+/// One official client encodes 20 bytes of which the first 16 are the MD5.
+#[test]
+fn bytes_after_the_md5_are_taken_of_a_batch_delete_alone() {
+    let server = start(StoreKind::Memory);
+    put(&server, "a", b"x");
+    let body = "<Delete><Object><Key>a</Key></Object></Delete>";
+    let longer = |body: &str| STANDARD.encode([Md5::digest(body).as_slice(), &[7; 4]].concat());
+    call("POST", "?delete").header("content-md5", &longer(body)).body(body).send(&server).expect(200);
+    get(&server, "a").refused(404, "NoSuchKey");
+    call("PUT", "a").header("content-md5", &longer("x")).body("x").send(&server).refused(400, "InvalidDigest");
+}
+
 #[test]
 fn a_batch_delete_that_is_not_one_deletes_nothing() {
     let server = start(StoreKind::Memory);
     put(&server, "a", b"x");
     let body = "<Delete><Object><Key>a</Key></Object></Delete>";
     call("POST", "?delete").body(body).send(&server).refused(400, "MissingArgument");
-    let wrong = call("POST", "?delete").header("content-md5", &STANDARD.encode([0; 16])).body(body);
-    wrong.send(&server).refused(400, "InvalidDigest");
+    for wrong in [&[0; 16][..], &[0; 20], &Md5::digest(body)[..15], b""] {
+        let wrong = call("POST", "?delete").header("content-md5", &STANDARD.encode(wrong)).body(body);
+        wrong.send(&server).refused(400, "InvalidDigest");
+    }
     let refused = with_md5(call("POST", "?delete"), "<Remove></Remove>").send(&server).refused(400, "MalformedXML");
     assert_eq!(refused.header("x-oss-ec"), "0016-00000608");
     let many = format!("<Delete>{}</Delete>", "<Object><Key>a</Key></Object>".repeat(1001));
@@ -359,18 +380,88 @@ fn a_symbolic_link_is_read_as_its_target() {
 }
 
 #[test]
+fn a_symbolic_link_has_metadata_of_its_own_and_an_object_is_none() {
+    let server = start(StoreKind::Memory);
+    put(&server, "target", b"content");
+    let link = call("PUT", "link?symlink").header("x-oss-symlink-target", "target").header("x-oss-meta-who", "me");
+    link.body("").send(&server).expect(200);
+    assert_eq!(call("GET", "link?symlink").send(&server).expect(200).header("x-oss-meta-who"), "me");
+    call("GET", "target?symlink").send(&server).refused(400, "NotSymlink");
+    call("GET", "none?symlink").send(&server).refused(404, "NoSuchKey");
+}
+
+fn restoring_in(time: Duration, store: StoreKind) -> Running {
+    try_start(Config { restore_time: time, ..config(store) }).unwrap()
+}
+
+fn archived(server: &Running, class: &str) {
+    call("PUT", "old").header("x-oss-storage-class", class).body("x").send(server).expect(200);
+}
+
+fn restore(server: &Running, days: u32) -> Reply {
+    let body = format!("<RestoreRequest><Days>{days}</Days></RestoreRequest>");
+    call("POST", "old?restore").body(body).send(server)
+}
+
+#[test]
 fn archived_objects_are_read_only_after_they_were_restored() {
-    on_both(|server| {
-        call("PUT", "old").header("x-oss-storage-class", "Archive").body("x").send(server).expect(200);
+    let dir = tempfile::tempdir().unwrap();
+    for store in [StoreKind::Memory, StoreKind::Dir(dir.path().join("store"))] {
+        let server = &restoring_in(Duration::ZERO, store);
+        archived(server, "Archive");
         get(server, "old").refused(403, "InvalidObjectState");
-        assert_eq!(call("HEAD", "old").send(server).expect(200).header("x-oss-storage-class"), "Archive");
+        let head = call("HEAD", "old").send(server).expect(200);
+        assert_eq!((head.header("x-oss-storage-class"), head.header("x-oss-restore")), ("Archive", ""));
         copy("to", "/demo/old").send(server).refused(403, "InvalidObjectState");
         call("POST", "old?restore").body("").send(server).expect(202);
-        call("POST", "old?restore").body("").send(server).expect(200);
         let reply = get(server, "old").expect(200);
-        assert_eq!((reply.body.as_slice(), reply.header("x-oss-restore")), (&b"x"[..], "ongoing-request=\"false\""));
+        let told = reply.header("x-oss-restore").to_owned();
+        assert_eq!(reply.body.as_slice(), b"x");
+        assert!(told.starts_with("ongoing-request=\"false\", expiry-date=\"") && told.ends_with(" GMT\""), "{told}");
+        assert!(get(server, "").text().contains("<RestoreInfo>ongoing-request=&quot;false&quot;"));
+        restore(server, 7).expect(200);
+        assert_ne!(
+            call("HEAD", "old").send(server).expect(200).header("x-oss-restore"),
+            told,
+            "it is readable for longer"
+        );
+        copy("to", "/demo/old").send(server).expect(200);
+        assert_eq!(call("HEAD", "to").send(server).expect(200).header("x-oss-restore"), "");
+        restore(server, 8).refused(400, "InvalidArgument");
+        call("POST", "old?restore").body("<Days/>").send(server).refused(400, "MalformedXML");
         call("PUT", "k").header("x-oss-storage-class", "Attic").body("x").send(server).refused(400, "InvalidArgument");
-    });
+    }
+}
+
+#[test]
+fn an_object_that_is_being_restored_cannot_be_read_nor_restored_again() {
+    let server = &restoring_in(Duration::from_secs(3600), StoreKind::Memory);
+    archived(server, "ColdArchive");
+    restore(server, 30).expect(202);
+    assert_eq!(call("HEAD", "old").send(server).expect(200).header("x-oss-restore"), "ongoing-request=\"true\"");
+    let refused = restore(server, 30).refused(409, "RestoreAlreadyInProgress");
+    assert_eq!(refused.header("x-oss-ec"), "0016-00000701");
+    get(server, "old").refused(403, "InvalidObjectState");
+}
+
+#[test]
+fn restoring_ends_by_itself() {
+    let server = &restoring_in(Duration::from_millis(300), StoreKind::Memory);
+    archived(server, "Archive");
+    restore(server, 1).expect(202);
+    while call("HEAD", "old").send(server).expect(200).header("x-oss-restore") == "ongoing-request=\"true\"" {}
+    get(server, "old").expect(200);
+}
+
+#[test]
+fn what_is_not_archived_cannot_be_restored() {
+    let server = start(StoreKind::Memory);
+    for class in ["Standard", "IA"] {
+        archived(&server, class);
+        let refused = restore(&server, 1).refused(400, "OperationNotSupported");
+        assert_eq!(refused.header("x-oss-ec"), "0016-00000702");
+    }
+    call("POST", "none?restore").body("").send(&server).refused(404, "NoSuchKey");
 }
 
 #[test]

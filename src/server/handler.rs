@@ -38,6 +38,8 @@ pub(crate) struct Handler {
     pub base_domain: String,
     /// Longest wait for more of a body.
     pub body_timeout: Duration,
+    /// How long restoring an archived object takes.
+    pub restore_time: Duration,
     pub faults: Faults,
     pub fault_log: FaultLog,
     pub meter: Arc<Meter>,
@@ -69,6 +71,7 @@ impl Handler {
             scheme: "http",
             base_domain: "localhost".to_owned(),
             body_timeout: Duration::from_secs(30),
+            restore_time: Duration::ZERO,
             faults: Faults::new(Vec::new(), 0),
             fault_log: FaultLog::open(None).expect("no file"),
             meter: Arc::default(),
@@ -197,7 +200,7 @@ impl Handler {
         }
         let held_before = line.held(Way::In);
         let (catalog, region, scheme) = (&self.catalog, self.region.as_str(), self.scheme);
-        let context = Context { catalog, region, scheme, request, caller };
+        let context = Context { catalog, region, scheme, restore_time: self.restore_time, request, caller };
         let mut answer = operations::run(operation, context, body).await?;
         let outgoing = limit.filter(|_| operation == Operation::GetObject).map(|limit| limit.hold(&mut answer));
         let by_account = line.held(Way::In).saturating_sub(held_before);

@@ -189,6 +189,18 @@ pub(crate) fn parse_tagging(body: &[u8]) -> Result<Vec<(String, String)>, String
     Ok(body.set.tags.into_iter().map(|tag| (tag.key, tag.value)).collect())
 }
 
+#[derive(Deserialize)]
+struct RestoreBody {
+    #[serde(rename = "Days", default)]
+    days: Option<u32>,
+}
+
+/// Reads for how many days an object is restored.
+pub(crate) fn parse_restore(body: &[u8]) -> Result<u32, String> {
+    let body: RestoreBody = parse(body, "RestoreRequest")?;
+    Ok(body.days.unwrap_or(1))
+}
+
 /// What a new bucket is asked to be.
 #[derive(Default, Deserialize)]
 pub(crate) struct CreateBucket {

@@ -1,5 +1,7 @@
 //! CopyObject and UploadPartCopy: the bytes are read and stored again, so that every copy has checksums of its own.
 
+use std::sync::Arc;
+
 use http::StatusCode;
 
 use super::body::{self, Received};
@@ -23,7 +25,7 @@ pub(super) async fn copy_object(context: Context<'_>, at: Address) -> Result<Ans
     let own = kept_headers(context, &at.bucket)?;
     let source = source_of(request)?;
     let from_itself = source == at;
-    let (object, received) = read_source(context, source, None).await?;
+    let Some((object, received)) = read_source(context, source, None).await? else { return Ok(not_modified()) };
     let headers = headers_of_copy(request, own, &object, from_itself)?;
     let mut answer_headers = Answer::new(StatusCode::OK);
     echo_encryption(&mut answer_headers, &headers);
@@ -46,7 +48,8 @@ pub(super) async fn upload_part_copy(
 ) -> Result<Answer, Failure> {
     let upload = context.catalog.upload_for(&at, &id, number)?;
     let source = source_of(context.request)?;
-    let (_, received) = read_source(context, source, context.request.header(RANGE)).await?;
+    let range = context.request.header(RANGE);
+    let Some((_, received)) = read_source(context, source, range).await? else { return Ok(not_modified()) };
     let etag = received.sums.etag();
     let mut answer = Answer::new(StatusCode::OK);
     echo_encryption(&mut answer, &upload.headers);
@@ -77,12 +80,19 @@ fn source_of(request: &Request) -> Result<Address, Failure> {
     Ok(Address { bucket, key: key.to_owned() })
 }
 
-/// Reads the source, or a range of it, into a blob of its own.
+/// 304: nothing was copied, as the source is what the client has.
+fn not_modified() -> Answer {
+    let mut answer = Answer::new(StatusCode::NOT_MODIFIED);
+    answer.bytes = None;
+    answer
+}
+
+/// Reads the source, or a range of it, into a blob of its own; `None` if it is not modified.
 async fn read_source(
     context: Context<'_>,
     source: Address,
     range: Option<&str>,
-) -> Result<(std::sync::Arc<Object>, Received), Failure> {
+) -> Result<Option<(Arc<Object>, Received)>, Failure> {
     let key = source.key.clone();
     let opened = get::open(context, source).await;
     let (object, content) = opened.map_err(|failure| match failure.code {
@@ -91,7 +101,7 @@ async fn read_source(
     })?;
     restore::check_readable(&object)?;
     if !conditions::hold(context.request, &object, &conditions::OF_COPYING)? {
-        return Err(Failure::new(Code::PreconditionFailed, "The source does not meet the conditions of the copy."));
+        return Ok(None);
     }
     let (from, to) = match select(range, object.bytes, true) {
         Selection::Whole => (0, object.bytes),
@@ -101,7 +111,7 @@ async fn read_source(
         }
     };
     let received = body::copy(context.catalog, content, from, to).await?;
-    Ok((object, received))
+    Ok(Some((object, received)))
 }
 
 /// Metadata comes from the source or from the request; tags and encryption follow rules of their own.

@@ -29,7 +29,7 @@ pub(super) async fn delete_multiple(
         let failure = Failure::new(Code::MissingArgument, "Content-MD5 is required.");
         return Err(failure.with("ArgumentName", "Content-MD5"));
     }
-    let document = body.document(request).await?;
+    let document = body.document_with_long_md5(request).await?;
     let list = parse_delete(&document).map_err(|why| Failure::new(Code::MalformedXML, why))?;
     if list.objects.is_empty() || list.objects.len() > KEYS_MAX {
         let message = format!("One request names 1 to {KEYS_MAX} keys.");

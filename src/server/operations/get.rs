@@ -87,6 +87,7 @@ fn describe(request: &Request, object: &Object, status: StatusCode) -> Answer {
             "x-oss-tagging" => {
                 answer.set("x-oss-tagging-count", &value.split('&').filter(|t| !t.is_empty()).count().to_string())
             }
+            restore::RESTORED => restore::told(object).iter().for_each(|state| answer.set(name, state)),
             "x-oss-object-acl" | symlink::TARGET => {}
             name => answer.set(name, value),
         }

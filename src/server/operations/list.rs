@@ -6,7 +6,7 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use http::StatusCode;
 
-use super::{Answer, Context};
+use super::{Answer, Context, restore};
 use crate::model::object::{Bucket, UploadId};
 use crate::server::errors::Failure;
 use crate::server::request::Request;
@@ -128,6 +128,7 @@ fn describe(xml: &mut Document, object: &Object) {
     xml.text("Type", object.kind.name());
     xml.number("Size", object.bytes);
     xml.text("StorageClass", storage_class(&object.headers));
+    restore::told(object).iter().for_each(|state| xml.text("RestoreInfo", state));
 }
 
 fn decode_token(token: &str) -> Result<String, Failure> {

@@ -22,6 +22,7 @@ mod table;
 mod tagging;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
@@ -42,6 +43,8 @@ pub(crate) struct Context<'a> {
     pub region: &'a str,
     /// `http` or `https`.
     pub scheme: &'static str,
+    /// How long restoring an archived object takes.
+    pub restore_time: Duration,
     pub request: &'a Request,
     pub caller: Caller,
 }
@@ -124,7 +127,7 @@ async fn on_object(
         Operation::DeleteObjectTagging => tagging::delete_tagging(context, at).await,
         Operation::PutSymlink => symlink::put_symlink(context, at).await,
         Operation::GetSymlink => symlink::get_symlink(context, at).await,
-        Operation::RestoreObject => restore::restore_object(context, at).await,
+        Operation::RestoreObject => restore::restore_object(context, at, body).await,
         other => Err(Failure::not_implemented(other.name())),
     }
 }

@@ -37,8 +37,11 @@ pub(super) async fn put_symlink(context: Context<'_>, at: Address) -> Result<Ans
 
 pub(super) async fn get_symlink(context: Context<'_>, at: Address) -> Result<Answer, Failure> {
     let link = context.catalog.object(&at)?;
-    let target = link.header(TARGET).ok_or_else(|| wrong_type("The object is not a symbolic link."))?;
+    let refused = || Failure::new(Code::NotSymlink, "The object is not a symbolic link.");
+    let target = link.header(TARGET).ok_or_else(refused)?;
     let mut answer = Answer::new(StatusCode::OK);
+    let metadata = link.headers.iter().filter(|(name, _)| name.starts_with("x-oss-meta-"));
+    metadata.for_each(|(name, value)| answer.set(name, value));
     answer.set(TARGET, &utf8_percent_encode(target, ENCODED).to_string());
     answer.set("etag", &format!("\"{}\"", link.etag));
     answer.set("last-modified", &httpdate::fmt_http_date(link.modified));
