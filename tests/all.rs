@@ -40,6 +40,7 @@ mod tls;
 
 // The embedded store.
 mod judges;
+mod server_answers;
 mod server_buckets;
 mod server_connections;
 mod server_faults;

@@ -348,9 +348,9 @@ fn tags_are_set_read_and_deleted_and_counted_on_reading() {
             (elements(&tags, "Key"), elements(&tags, "Value")),
             (vec!["a".into(), "b".into()], vec!["1".into(), "x y".into()])
         );
-        let new = "<Tagging><TagSet><Tag><Key>c&amp;</Key><Value></Value></Tag></TagSet></Tagging>";
+        let new = "<Tagging><TagSet><Tag><Key>c</Key><Value></Value></Tag></TagSet></Tagging>";
         call("PUT", "k?tagging").body(new).send(server).expect(200);
-        assert_eq!(elements(&call("GET", "k?tagging").send(server).expect(200), "Key"), ["c&amp;"]);
+        assert_eq!(elements(&call("GET", "k?tagging").send(server).expect(200), "Key"), ["c"]);
         assert_eq!(call("HEAD", "k").send(server).expect(200).header("x-oss-tagging-count"), "1");
         call("DELETE", "k?tagging").send(server).expect(204);
         assert_eq!(call("HEAD", "k").send(server).expect(200).header("x-oss-tagging-count"), "");

@@ -170,6 +170,17 @@ impl Handler {
         Some(Injection { fault, line: line.clone() })
     }
 
+    /// Keys belong to accounts, and the service finds an account by the bucket: without that, it is what is missing. The
+    /// one who makes a bucket has no such excuse.
+    fn of_bucket(&self, failure: Failure, request: &Request) -> Failure {
+        let makes_bucket = request.method == Method::PUT && request.key.is_none();
+        let bucket = request.bucket.as_ref().filter(|_| failure.code == Code::InvalidAccessKeyId && !makes_bucket);
+        match bucket.map(|bucket| (bucket, self.catalog.bucket(bucket))) {
+            Some((bucket, Err(refusal))) => Failure::from(refusal).with("BucketName", bucket.as_str()),
+            _ => failure,
+        }
+    }
+
     /// Believes the sender first: what this server does not do is told to those who may ask.
     async fn answer(
         &self,
@@ -187,7 +198,7 @@ impl Handler {
             }
         }
         let caller = match &self.verifier {
-            Some(verifier) => verifier.verify(request, now)?,
+            Some(verifier) => verifier.verify(request, now).map_err(|failure| self.of_bucket(failure, request))?,
             None => Caller::Owner,
         };
         let operation = match (operation, caller) {

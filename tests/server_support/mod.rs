@@ -105,6 +105,7 @@ pub struct Call {
     resource: String,
     headers: Vec<(String, String)>,
     body: Vec<u8>,
+    id: String,
     pub secret: String,
     pub signed: bool,
     pub date: SystemTime,
@@ -119,6 +120,7 @@ impl Call {
             resource: resource.to_owned(),
             headers: Vec::new(),
             body: Vec::new(),
+            id: ID.to_owned(),
             secret: SECRET.to_owned(),
             signed: true,
             date: SystemTime::now(),
@@ -127,6 +129,11 @@ impl Call {
 
     pub fn unsigned(mut self) -> Self {
         self.signed = false;
+        self
+    }
+
+    pub fn signed_by(mut self, id: &str, secret: &str) -> Self {
+        (self.id, self.secret) = (id.to_owned(), secret.to_owned());
         self
     }
 
@@ -157,7 +164,7 @@ impl Call {
         let text = format!("{}\n{md5}\n{kind}\n{date}\n{}{}", self.method, lines.concat(), self.resource);
         let mut mac = Hmac::<sha1::Sha1>::new_from_slice(self.secret.as_bytes()).unwrap();
         mac.update(text.as_bytes());
-        format!("OSS {ID}:{}", STANDARD.encode(mac.finalize().into_bytes()))
+        format!("OSS {}:{}", self.id, STANDARD.encode(mac.finalize().into_bytes()))
     }
 
     /// The bytes of the request before its body.

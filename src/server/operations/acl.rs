@@ -34,15 +34,20 @@ pub(super) fn check(operation: Operation, context: Context<'_>) -> Result<(), Fa
 }
 
 pub(crate) fn anonymous_denied() -> Failure {
-    Failure::new(Code::AccessDenied, "Anonymous access is forbidden: sign the request.")
+    Failure::new(Code::AccessDenied, "You have no right to access this object because of bucket acl.")
 }
 
 pub(super) async fn put_object_acl(context: Context<'_>, at: Address) -> Result<Answer, Failure> {
     let acl = headers::choice(context.request, HEADER)?.map(str::to_owned);
-    let acl = acl.ok_or_else(|| Failure::argument(HEADER, "", "The header names the new access control list."))?;
+    let acl = acl.ok_or_else(|| missing(HEADER))?;
     call(context.catalog, move |catalog| catalog.amend_object(&at, |kept| headers::set(kept, HEADER, Some(acl))))
         .await?;
     Ok(Answer::new(StatusCode::OK))
+}
+
+fn missing(header: &str) -> Failure {
+    let message = format!("{header} is missing: it names the new access control list.");
+    Failure::new(Code::MissingArgument, message).with("ArgumentName", header)
 }
 
 pub(super) async fn get_object_acl(context: Context<'_>, at: Address) -> Result<Answer, Failure> {
@@ -52,7 +57,7 @@ pub(super) async fn get_object_acl(context: Context<'_>, at: Address) -> Result<
 
 pub(super) async fn put_bucket_acl(context: Context<'_>, bucket: &Bucket) -> Result<Answer, Failure> {
     let acl = headers::bucket_acl(context.request)?;
-    let acl = acl.ok_or_else(|| Failure::argument("x-oss-acl", "", "The header names the new access control list."))?;
+    let acl = acl.ok_or_else(|| missing("x-oss-acl"))?;
     let bucket = bucket.clone();
     call(context.catalog, move |catalog| catalog.amend_bucket(&bucket, |record| record.acl = acl)).await?;
     Ok(Answer::new(StatusCode::OK))

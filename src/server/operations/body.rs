@@ -266,9 +266,10 @@ fn not_an_md5() -> Failure {
 
 fn check_digest(announced: Option<[u8; 16]>, sums: &Sums) -> Result<(), Failure> {
     match announced {
-        Some(md5) if sums.md5 != Some(md5) => {
-            Err(Failure::new(Code::InvalidDigest, "The body that arrived does not have the MD5 of Content-MD5."))
-        }
+        Some(md5) if sums.md5 != Some(md5) => Err(Failure::new(
+            Code::InvalidDigest,
+            "The Content-MD5 you specified was invalid: the body that arrived has another.",
+        )),
         _ => Ok(()),
     }
 }

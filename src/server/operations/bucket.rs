@@ -9,6 +9,9 @@ use crate::server::errors::{Code, Failure};
 use crate::server::store::BucketRecord;
 use crate::server::xml::{Document, parse_create_bucket};
 
+/// Longest name of a bucket.
+const NAME_MAX: usize = 63;
+
 pub(super) async fn put_bucket(context: Context<'_>, bucket: &Bucket, body: &mut Incoming) -> Result<Answer, Failure> {
     let acl = headers::bucket_acl(context.request)?;
     let document = body.document(context.request).await?;
@@ -69,6 +72,12 @@ pub(super) async fn bucket_info(context: Context<'_>, bucket: &Bucket) -> Result
     xml.open("Bucket");
     describe(&mut xml, context, bucket, &record);
     xml.text("DataRedundancyType", record.redundancy());
+    for name in ["AccessMonitor", "TransferAcceleration", "CrossRegionReplication"] {
+        xml.text(name, "Disabled");
+    }
+    xml.open("ServerSideEncryptionRule");
+    xml.text("SSEAlgorithm", "None");
+    xml.close("ServerSideEncryptionRule");
     xml.open("AccessControlList");
     xml.text("Grant", record.acl.name());
     xml.close("AccessControlList");
@@ -109,6 +118,10 @@ pub(super) async fn list_buckets(context: Context<'_>) -> Result<Answer, Failure
     let request = context.request;
     let (prefix, marker) = (request.query("prefix").unwrap_or(""), request.query("marker").unwrap_or(""));
     let max = request.number("max-keys", 1..=1000)?.unwrap_or(100);
+    let is_of_names = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    if prefix.len() > NAME_MAX || prefix.starts_with('-') || !prefix.bytes().all(is_of_names) {
+        return Err(Failure::argument("prefix", prefix, "No bucket has such a name.").ec("0017-00000290"));
+    }
     let mut all = context.catalog.list_buckets();
     all.retain(|(name, _)| name.as_str().starts_with(prefix) && name.as_str() > marker);
     let more = all.len() > max as usize;

@@ -93,10 +93,10 @@ async fn read_source(
     source: Address,
     range: Option<&str>,
 ) -> Result<Option<(Arc<Object>, Received)>, Failure> {
-    let key = source.key.clone();
-    let opened = get::open(context, source).await;
+    let opened = get::open(context, source.clone()).await;
     let (object, content) = opened.map_err(|failure| match failure.code {
-        Code::NoSuchKey => failure.with("Key", key),
+        Code::NoSuchBucket => failure.with("BucketName", source.bucket.as_str()),
+        Code::NoSuchKey => failure.with("Key", source.key),
         _ => failure,
     })?;
     restore::check_readable(&object)?;

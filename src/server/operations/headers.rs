@@ -8,6 +8,10 @@ use super::{Answer, Context};
 use crate::model::object::Bucket;
 
 const CLASS: &str = "x-oss-storage-class";
+const ENCRYPTION: &str = "x-oss-server-side-encryption";
+const ENCRYPTION_KEY: &str = "x-oss-server-side-encryption-key-id";
+/// What encrypts where KMS is asked for without a key: the service has such a key for every account.
+const DEFAULT_KEY: &str = "6861756c-0000-4000-8000-000000000000";
 /// Kept and echoed, beside every `x-oss-meta-*`.
 const KEPT: &[&str] = &[
     "content-type",
@@ -48,6 +52,9 @@ pub(super) fn kept_headers(context: Context<'_>, bucket: &Bucket) -> Result<Head
     let mut kept = sent_headers(context.request)?;
     let class = context.catalog.bucket(bucket)?.storage_class.filter(|_| find(&kept, CLASS).is_none());
     kept.extend(class.map(|class| (CLASS.to_owned(), class)));
+    if find(&kept, ENCRYPTION) == Some("KMS") && find(&kept, ENCRYPTION_KEY).is_none() {
+        kept.push((ENCRYPTION_KEY.to_owned(), DEFAULT_KEY.to_owned()));
+    }
     Ok(kept)
 }
 
@@ -138,13 +145,19 @@ pub(super) fn parse_tags(text: &str) -> Result<Vec<(String, String)>, Failure> {
     pairs.ok_or_else(|| Failure::argument("x-oss-tagging", text, "The tags are not percent-encoded UTF-8."))
 }
 
-/// At most ten tags, keys of 1 to 128 and values of up to 256 bytes, each key once (section 8).
+/// At most ten tags, keys of 1 to 128 and values of up to 256 bytes, each key once (section 8): letters, digits, blanks
+/// and `+-=._:/`.
 pub(super) fn check_tags(tags: &[(String, String)]) -> Result<(), Failure> {
-    let good = |(key, value): &(String, String)| (1..=128).contains(&key.len()) && value.len() <= 256;
+    let known = |text: &str| text.chars().all(|c| c.is_alphanumeric() || " +-=._:/".contains(c));
+    let good = |(key, value): &(String, String)| {
+        (1..=128).contains(&key.len()) && value.len() <= 256 && known(key) && known(value)
+    };
     let twice = |at: usize| tags[..at].iter().any(|(key, _)| *key == tags[at].0);
     if tags.len() > TAGS_MAX || !tags.iter().all(good) || (0..tags.len()).any(twice) {
-        let message =
-            format!("At most {TAGS_MAX} tags, keys of 1 to 128 and values of up to 256 bytes, each key once.");
+        let message = format!(
+            "At most {TAGS_MAX} tags, keys of 1 to 128 and values of up to 256 bytes, each key once, of letters, digits, \
+             blanks and +-=._:/."
+        );
         return Err(Failure::new(Code::InvalidArgument, message).with("ArgumentName", "x-oss-tagging"));
     }
     Ok(())

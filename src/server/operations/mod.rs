@@ -35,6 +35,7 @@ use super::outgoing::{Outgoing, outgoing};
 use super::request::Request;
 use super::store::{Address, Catalog, Refusal};
 use crate::model::object::{Bucket, Key, UploadId};
+use crate::model::part::Limits;
 
 /// What an operation works with.
 #[derive(Clone, Copy)]
@@ -75,21 +76,34 @@ impl Answer {
 pub(crate) async fn run(operation: Operation, context: Context<'_>, body: &mut Incoming) -> Result<Answer, Failure> {
     acl::check(operation, context)?;
     let request = context.request;
-    match (&request.bucket, &request.key) {
+    let outcome = match (&request.bucket, &request.key) {
         (Some(bucket), Some(key)) => {
             let at = Address { bucket: bucket.clone(), key: key.clone() };
-            let outcome = on_object(operation, context, at, body).await.map_err(|failure| match failure.code {
-                Code::NoSuchKey if failure.details.is_empty() => failure.with("Key", key),
-                _ => failure,
-            });
-            outcome.map(|mut answer| {
-                // Who names the version that there is hears its name again.
-                request.query("versionId").into_iter().for_each(|id| answer.set("x-oss-version-id", id));
-                answer
-            })
+            on_object(operation, context, at, body).await
         }
         (Some(bucket), None) => on_bucket(operation, context, bucket, body).await,
         (None, _) => bucket::list_buckets(context).await,
+    };
+    let mut answer = outcome.map_err(|failure| named(failure, operation, request))?;
+    // Who names the version that there is hears its name again.
+    request.query("versionId").into_iter().for_each(|id| answer.set("x-oss-version-id", id));
+    Ok(answer)
+}
+
+/// A failure that says what is missing, unless it does already.
+fn named(failure: Failure, operation: Operation, request: &Request) -> Failure {
+    let missing = match failure.code {
+        Code::NoSuchBucket => ("BucketName", request.bucket.as_ref().map(Bucket::as_str)),
+        Code::NoSuchKey => ("Key", request.key.as_deref()),
+        Code::NoSuchUpload if operation == Operation::UploadPart => {
+            return failure.ec("0042-00000104").with("UploadId", request.query("uploadId").unwrap_or_default());
+        }
+        Code::NoSuchUpload => ("UploadId", request.query("uploadId")),
+        _ => return failure,
+    };
+    match missing {
+        (element, Some(name)) if failure.details.is_empty() => failure.with(element, name),
+        _ => failure,
     }
 }
 
@@ -210,8 +224,14 @@ impl From<Refusal> for Failure {
                 let failure = Self::new(Code::PartAlreadyExist, refusal.to_string());
                 return failure.with("PartNumber", number.to_string()).with("PartEtag", format!("\"{etag}\""));
             }
-            Refusal::Part(_) => Code::InvalidPart,
-            Refusal::PartTooSmall { .. } => Code::EntityTooSmall,
+            Refusal::Part(number) => {
+                return Self::new(Code::InvalidPart, refusal.to_string()).with("PartNumber", number.to_string());
+            }
+            Refusal::PartTooSmall { number, bytes } => {
+                let failure = Self::new(Code::EntityTooSmall, refusal.to_string());
+                let failure = failure.with("ProposedSize", bytes.to_string()).with("PartNumber", number.to_string());
+                return failure.with("MinSizeAllowed", Limits::OSS.part_bytes_min.to_string());
+            }
         };
         Self::new(code, refusal.to_string())
     }

@@ -140,6 +140,8 @@ const ANYWHERE: &[&str] = &[
     "x-oss-traffic-limit",
 ];
 
+const CONDITIONS: [&str; 4] = ["if-match", "if-none-match", "if-modified-since", "if-unmodified-since"];
+
 impl Operation {
     /// Whether it only looks at one object: what may be allowed to everybody.
     pub fn reads_object(self) -> bool {
@@ -178,6 +180,18 @@ impl Operation {
         )
     }
 
+    /// The service knows conditions for reading. One on a write that is ignored would overwrite what it was to protect.
+    fn check_conditions(self, request: &Request) -> Result<(), Failure> {
+        let given = CONDITIONS.iter().find(|name| request.headers.contains_key(**name));
+        match given.filter(|_| self.writes_object() && self != Self::ListParts) {
+            Some(name) => {
+                let message = "A header you provided implies functionality that is not implemented.";
+                Err(Failure::new(Code::NotImplemented, message).with("Header", *name))
+            }
+            None => Ok(()),
+        }
+    }
+
     /// Chooses by method, level, query and headers.
     ///
     /// # Errors
@@ -194,7 +208,11 @@ impl Operation {
         let known = |name: &str| [row.query, ANYWHERE].iter().chain(row.also).any(|names| names.contains(&name));
         match request.query.iter().find(|(name, _)| !known(name)) {
             Some((name, _)) => Err(Failure::not_implemented(&format!("the query parameter {name:?} here"))),
-            None => request.names_current_version().map(|()| row.operation),
+            None => {
+                request.names_current_version()?;
+                row.operation.check_conditions(request)?;
+                Ok(row.operation)
+            }
         }
     }
 }

@@ -22,34 +22,42 @@ use crate::server::xml::ListedPart;
 
 pub(crate) use overview::{BucketView, UploadView};
 
+/// The header with the access control list of an object.
+const ACL: &str = "x-oss-object-acl";
+
 /// Why the catalog did not do it.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Refusal {
-    #[error("no such bucket")]
+    #[error("The specified bucket does not exist.")]
     NoSuchBucket,
-    #[error("no such key")]
+    #[error("The specified key does not exist.")]
     NoSuchKey,
-    #[error("no such upload")]
+    #[error(
+        "The specified upload does not exist. The upload ID may be invalid, or the upload may have been aborted or completed."
+    )]
     NoSuchUpload,
-    #[error("the bucket exists with another storage class or redundancy, which cannot be changed")]
+    #[error("The bucket exists with another storage class or redundancy, which cannot be changed.")]
     BucketExists,
-    #[error("the bucket is not empty: delete its objects and abort its uploads first")]
+    #[error("The bucket is not empty: delete its objects and abort its uploads first.")]
     BucketNotEmpty,
-    #[error("the key exists and may not be overwritten")]
+    #[error("The object you specified already exists and can not be overwritten.")]
     AlreadyExists,
-    #[error("the object was not made by appending")]
+    #[error("The object is not appendable")]
     NotAppendable,
-    #[error("the object has {bytes} bytes: append there")]
+    #[error("Position is not equal to file length: append at {bytes}.")]
     Position { bytes: u64 },
-    #[error("part numbers are not strictly ascending")]
+    #[error("The list of parts was not in ascending order. Parts list must specified in order by part number.")]
     PartOrder,
     #[error("For sequential multipart upload, you must upload or complete parts with sequential part number.")]
     PartNotSequential(u32),
     #[error("For sequential multipart upload, you can't overwrite uploaded parts.")]
     PartExists { number: u32, etag: String },
-    #[error("part {0} is missing or has another ETag")]
+    #[error(
+        "One or more of the specified parts could not be found or the specified entity tag might not have matched the \
+         part's entity tag."
+    )]
     Part(u32),
-    #[error("part {number} has only {bytes} bytes")]
+    #[error("Your proposed upload is smaller than the minimum allowed size.")]
     PartTooSmall { number: u32, bytes: u64 },
     #[error(transparent)]
     Io(#[from] io::Error),
@@ -234,6 +242,7 @@ impl Catalog {
         let object = match self.appendable(at, position)? {
             None => new.at(at),
             Some(old) => Object {
+                headers: with_acl(old.headers.clone(), new.headers.into_iter().find(|(name, _)| name == ACL)),
                 bytes: old.bytes + new.sums.bytes,
                 etag: appended_etag(&old.etag, &new.sums),
                 crc64: crc64::combine_all([(old.crc64, old.bytes), (new.sums.crc64, new.sums.bytes)]),
@@ -403,7 +412,7 @@ impl Catalog {
         if state.upload.sequential && self.medium.wants_md5() {
             object.content_md5 = Sums::read(&*blob)?.content_md5();
         }
-        object.headers.extend(last.acl.map(|acl| ("x-oss-object-acl".to_owned(), acl)));
+        object.headers = with_acl(object.headers, last.acl.map(|acl| (ACL.to_owned(), acl)));
         let object = self.show(at, blob, object)?;
         *open = false;
         self.forget(id)?;
@@ -510,6 +519,15 @@ impl UploadState {
             None => Ok(chosen),
         }
     }
+}
+
+/// The access control list may be said anew by a later request than the one that fixed the other headers.
+fn with_acl(mut headers: Headers, acl: Option<(String, String)>) -> Headers {
+    if acl.is_some() {
+        headers.retain(|(name, _)| name != ACL);
+    }
+    headers.extend(acl);
+    headers
 }
 
 fn pick(parts: &BTreeMap<u32, StoredPart>, listed: &ListedPart) -> Result<(u32, StoredPart)> {
