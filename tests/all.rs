@@ -44,6 +44,8 @@ mod tls;
 
 // The embedded store.
 mod judges;
+mod server_answers;
+mod server_buckets;
 mod server_connections;
 mod server_faults;
 mod server_hostile;
@@ -51,6 +53,7 @@ mod server_kill;
 mod server_memory;
 mod server_multipart;
 mod server_objects;
+mod server_parameters;
 mod server_protocol;
 mod server_shape;
 mod server_status;

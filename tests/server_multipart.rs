@@ -4,8 +4,11 @@ use std::io::Write;
 use std::net::{Shutdown, TcpStream};
 
 use crate::server_support::*;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use haul::model::crc64::crc64;
 use haul::server::{ServerError, StoreKind};
+use md5::{Digest, Md5};
 
 const PART: usize = 100 << 10;
 
@@ -45,6 +48,23 @@ fn parts_in_any_order_with_gaps_become_the_object() {
         }
         complete("big", &id, &parts).send(&server).refused(404, "NoSuchUpload");
         call("GET", &format!("big?uploadId={id}")).send(&server).refused(404, "NoSuchUpload");
+    }
+}
+
+/// What a client can compute: from the tags that it was given for the parts, in upper case and without quotes.
+#[test]
+fn the_tag_of_the_object_follows_from_the_tags_of_its_parts() {
+    let (_dir, stores) = stores();
+    for store in stores {
+        let server = start(store);
+        let id = initiate(&server, "k");
+        let parts =
+            [(1, upload_part(&server, "k", &id, 1, &bytes(PART, 1))), (2, upload_part(&server, "k", &id, 2, b"x"))];
+        let text = parts.iter().map(|(_, tag)| tag.trim_matches('"')).collect::<String>();
+        let sum: String = Md5::digest(&text).iter().map(|byte| format!("{byte:02X}")).collect();
+        let done = complete("k", &id, &parts).send(&server).expect(200);
+        assert_eq!(done.header("etag"), format!("\"{sum}-2\""));
+        assert_eq!(call("HEAD", "k").send(&server).expect(200).header("etag"), done.header("etag"));
     }
 }
 
@@ -96,6 +116,77 @@ fn complete_all_takes_what_is_there_and_an_empty_list_makes_an_empty_object() {
         complete("none", &id, &[]).send(&server).expect(200);
         assert_eq!(call("HEAD", "none").send(&server).expect(200).header("content-length"), "0");
     }
+}
+
+fn initiate_sequential(server: &Running, key: &str) -> String {
+    let begun = call("POST", &format!("{key}?sequential&uploads")).body("").send(server).expect(200);
+    begun.element("UploadId").unwrap()
+}
+
+fn sequential(method: &str, key: &str, id: &str, rest: &str) -> Call {
+    call(method, &format!("{key}?{rest}sequential&uploadId={id}"))
+}
+
+/// The promise of `sequential`: every part once, one after the other; then the object has an MD5 of its own.
+#[test]
+fn parts_of_a_sequential_upload_come_in_order_and_make_a_content_md5() {
+    let (_dir, stores) = stores();
+    for store in stores {
+        let mut server = start(store.clone());
+        let id = initiate_sequential(&server, "k");
+        let put = |server: &Running, number: u32, body: Vec<u8>| {
+            sequential("PUT", "k", &id, &format!("partNumber={number}&")).body(body).send(server)
+        };
+        put(&server, 2, bytes(PART, 2)).refused(400, "PartNotSequential");
+        let one = put(&server, 1, bytes(PART, 1)).expect(200).header("etag").to_owned();
+        let again = put(&server, 1, bytes(PART, 1)).refused(409, "PartAlreadyExist");
+        assert_eq!(again.element("PartNumber").as_deref(), Some("1"));
+        let refused = put(&server, 3, bytes(PART, 3)).refused(400, "PartNotSequential");
+        assert_eq!((refused.element("PartNumber").unwrap(), refused.header("x-oss-ec")), ("3".into(), "0042-00000105"));
+        if matches!(store, StoreKind::Dir(_)) {
+            drop(server);
+            server = start(store.clone());
+            put(&server, 3, bytes(PART, 3)).refused(400, "PartNotSequential");
+        }
+        let two = put(&server, 2, b"end".to_vec()).expect(200).header("etag").to_owned();
+        sequential("GET", "k", &id, "").send(&server).expect(200);
+        let done = |parts: &[(u32, String)]| sequential("POST", "k", &id, "").body(complete_body(parts)).send(&server);
+        done(&[(2, two.clone())]).refused(400, "PartNotSequential");
+        done(&[(1, one), (2, two)]).expect(200);
+        let whole = [bytes(PART, 1), b"end".to_vec()].concat();
+        let md5 = if store == StoreKind::Null { String::new() } else { STANDARD.encode(Md5::digest(&whole)) };
+        assert_eq!(call("HEAD", "k").send(&server).expect(200).header("content-md5"), md5);
+    }
+}
+
+#[test]
+fn a_sequential_upload_is_aborted_and_copied_into_like_any_other() {
+    let server = start(StoreKind::Memory);
+    call("PUT", "source").body("x").send(&server).expect(200);
+    let id = initiate_sequential(&server, "k");
+    let copy = |number: u32| {
+        let part = sequential("PUT", "k", &id, &format!("partNumber={number}&"));
+        part.header("x-oss-copy-source", "/demo/source").body("").send(&server)
+    };
+    copy(2).refused(400, "PartNotSequential");
+    copy(1).expect(200);
+    copy(1).refused(409, "PartAlreadyExist");
+    sequential("DELETE", "k", &id, "").send(&server).expect(204);
+    copy(2).refused(404, "NoSuchUpload");
+}
+
+#[test]
+fn of_many_next_parts_at_once_a_sequential_upload_takes_one() {
+    let server = start(StoreKind::Memory);
+    let id = initiate_sequential(&server, "k");
+    let target = format!("k?partNumber=1&uploadId={id}");
+    let statuses: Vec<u16> = std::thread::scope(|scope| {
+        let put = |n: u64| call("PUT", &target).body(bytes(PART, n)).send(&server).status;
+        let all: Vec<_> = (0..8).map(|n| scope.spawn(move || put(n))).collect();
+        all.into_iter().map(|one| one.join().unwrap()).collect()
+    });
+    assert_eq!(statuses.iter().filter(|status| **status == 200).count(), 1, "{statuses:?}");
+    assert!(statuses.iter().all(|status| [200, 409].contains(status)), "{statuses:?}");
 }
 
 #[test]

@@ -175,10 +175,8 @@ fn what_is_not_implemented_is_refused_and_never_a_wrong_200() {
         ("POST", "k?asyncFetch"),
         ("PUT", "?lifecycle"),
         ("GET", "?cors"),
-        ("GET", "?versions"),
         ("DELETE", "?website"),
         ("POST", ""),
-        ("HEAD", ""),
         ("POST", "k"),
     ] {
         let reply = call(method, target).header("content-length", "0").send(&server);

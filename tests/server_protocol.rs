@@ -3,12 +3,13 @@
 use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::thread;
+use std::time::Duration;
 
 use crate::server_support::*;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use haul::model::crc64::crc64;
-use haul::server::StoreKind;
+use haul::server::{Config, StoreKind};
 use md5::{Digest, Md5};
 
 /// Runs the same promises on every store that keeps bytes.
@@ -102,6 +103,55 @@ fn a_copy_has_bytes_and_metadata_of_its_source_unless_it_brings_its_own() {
     });
 }
 
+/// Clients spell directives in capitals or not, and send both with every copy.
+#[test]
+fn directives_and_choices_are_taken_in_any_case() {
+    let server = start(StoreKind::Memory);
+    call("PUT", "k").header("x-oss-tagging", "a=1").header("x-oss-meta-a", "1").body("x").send(&server).expect(200);
+    let told = |key: &str, directive: &str| {
+        let call = copy(key, "/demo/k").header("x-oss-metadata-directive", directive);
+        let call = call.header("x-oss-tagging-directive", directive).header("x-oss-meta-b", "2");
+        call.header("x-oss-tagging", "b=1&c=2").send(&server).expect(200);
+        let head = call_head(&server, key);
+        (head.header("x-oss-meta-a").to_owned(), head.header("x-oss-tagging-count").to_owned())
+    };
+    for directive in ["COPY", "Copy", "copy"] {
+        assert_eq!(told("copied", directive), ("1".into(), "1".into()), "{directive}");
+    }
+    for directive in ["REPLACE", "Replace", "replace"] {
+        assert_eq!(told("replaced", directive), (String::new(), "2".into()), "{directive}");
+    }
+    call("PUT", "class").header("x-oss-storage-class", "ia").body("x").send(&server).expect(200);
+    assert_eq!(call_head(&server, "class").header("x-oss-storage-class"), "IA");
+    call("PUT", "class?acl").header("x-oss-object-acl", "PRIVATE").body("").send(&server).expect(200);
+    assert_eq!(call("GET", "class?acl").send(&server).element("Grant").as_deref(), Some("private"));
+}
+
+fn call_head(server: &Running, key: &str) -> Reply {
+    call("HEAD", key).send(server).expect(200)
+}
+
+/// Names in headers are encoded as in a query: some clients write a blank as `+`.
+#[test]
+fn a_plus_in_the_name_of_a_source_or_target_is_a_blank() {
+    on_both(|server| {
+        for (path, key, body) in [("/demo/a%20b", "/demo/a b", "blank"), ("/demo/a%2Bb", "/demo/a+b", "plus")] {
+            Call::new("PUT", path, key).body(body).send(server).expect(200);
+        }
+        for (name, body) in [("a+b", "blank"), ("a%20b", "blank"), ("a%2Bb", "plus"), ("a%2bb", "plus")] {
+            copy("copy", &format!("/demo/{name}")).send(server).expect(200);
+            assert_eq!(get(server, "copy").text(), body, "{name}");
+            let id = initiate(server, "joined");
+            let part = call("PUT", &format!("joined?partNumber=1&uploadId={id}"));
+            let part = part.header("x-oss-copy-source", &format!("demo/{name}")).body("").send(server).expect(200);
+            complete("joined", &id, &[(1, part.header("etag").to_owned())]).send(server).expect(200);
+            assert_eq!(get(server, "joined").text(), body, "{name}");
+            call("PUT", "link?symlink").header("x-oss-symlink-target", name).body("").send(server).expect(200);
+            assert_eq!(get(server, "link").text(), body, "{name}");
+        }
+    });
+}
+
 #[test]
 fn a_copy_is_refused_without_its_source_or_against_its_conditions() {
     let server = start(StoreKind::Memory);
@@ -115,10 +165,16 @@ fn a_copy_is_refused_without_its_source_or_against_its_conditions() {
         .header("x-oss-copy-source-if-match", "other")
         .send(&server)
         .refused(412, "PreconditionFailed");
-    copy("to", "/demo/k")
-        .header("x-oss-copy-source-if-none-match", &tag)
-        .send(&server)
-        .refused(412, "PreconditionFailed");
+    let id = initiate(&server, "joined");
+    let part = format!("joined?partNumber=1&uploadId={id}");
+    for target in ["to", &part] {
+        for (name, value) in [("none-match", tag.as_str()), ("modified-since", "Fri, 01 Jan 2100 00:00:00 GMT")] {
+            let same = copy(target, "/demo/k").header(&format!("x-oss-copy-source-if-{name}"), value).send(&server);
+            assert_eq!((same.status, same.body.as_slice()), (304, &b""[..]), "{target} {name}");
+        }
+    }
+    get(&server, "to").refused(404, "NoSuchKey");
+    assert!(!call("GET", &format!("joined?uploadId={id}")).send(&server).expect(200).text().contains("<Part>"));
     copy("to", "/demo/k").header("x-oss-metadata-directive", "Perhaps").send(&server).refused(400, "InvalidArgument");
     copy("k", "/demo/k").header("x-oss-forbid-overwrite", "true").send(&server).refused(409, "FileAlreadyExists");
     copy("to", "/demo/k").header("x-oss-copy-source-if-match", &tag).send(&server).expect(200);
@@ -162,14 +218,28 @@ fn many_keys_are_deleted_at_once_whether_they_exist_or_not() {
     });
 }
 
+/// One official client encodes 20 bytes of which the first 16 are the MD5.
+#[test]
+fn bytes_after_the_md5_are_taken_of_a_batch_delete_alone() {
+    let server = start(StoreKind::Memory);
+    put(&server, "a", b"x");
+    let body = "<Delete><Object><Key>a</Key></Object></Delete>";
+    let longer = |body: &str| STANDARD.encode([Md5::digest(body).as_slice(), &[7; 4]].concat());
+    call("POST", "?delete").header("content-md5", &longer(body)).body(body).send(&server).expect(200);
+    get(&server, "a").refused(404, "NoSuchKey");
+    call("PUT", "a").header("content-md5", &longer("x")).body("x").send(&server).refused(400, "InvalidDigest");
+}
+
 #[test]
 fn a_batch_delete_that_is_not_one_deletes_nothing() {
     let server = start(StoreKind::Memory);
     put(&server, "a", b"x");
     let body = "<Delete><Object><Key>a</Key></Object></Delete>";
     call("POST", "?delete").body(body).send(&server).refused(400, "MissingArgument");
-    let wrong = call("POST", "?delete").header("content-md5", &STANDARD.encode([0; 16])).body(body);
-    wrong.send(&server).refused(400, "InvalidDigest");
+    for wrong in [&[0; 16][..], &[0; 20], &Md5::digest(body)[..15], b""] {
+        let wrong = call("POST", "?delete").header("content-md5", &STANDARD.encode(wrong)).body(body);
+        wrong.send(&server).refused(400, "InvalidDigest");
+    }
     let refused = with_md5(call("POST", "?delete"), "<Remove></Remove>").send(&server).refused(400, "MalformedXML");
     assert_eq!(refused.header("x-oss-ec"), "0016-00000608");
     let many = format!("<Delete>{}</Delete>", "<Object><Key>a</Key></Object>".repeat(1001));
@@ -278,9 +348,9 @@ fn tags_are_set_read_and_deleted_and_counted_on_reading() {
             (elements(&tags, "Key"), elements(&tags, "Value")),
             (vec!["a".into(), "b".into()], vec!["1".into(), "x y".into()])
         );
-        let new = "<Tagging><TagSet><Tag><Key>c&amp;</Key><Value></Value></Tag></TagSet></Tagging>";
+        let new = "<Tagging><TagSet><Tag><Key>c</Key><Value></Value></Tag></TagSet></Tagging>";
         call("PUT", "k?tagging").body(new).send(server).expect(200);
-        assert_eq!(elements(&call("GET", "k?tagging").send(server).expect(200), "Key"), ["c&amp;"]);
+        assert_eq!(elements(&call("GET", "k?tagging").send(server).expect(200), "Key"), ["c"]);
         assert_eq!(call("HEAD", "k").send(server).expect(200).header("x-oss-tagging-count"), "1");
         call("DELETE", "k?tagging").send(server).expect(204);
         assert_eq!(call("HEAD", "k").send(server).expect(200).header("x-oss-tagging-count"), "");
@@ -310,18 +380,88 @@ fn a_symbolic_link_is_read_as_its_target() {
 }
 
 #[test]
+fn a_symbolic_link_has_metadata_of_its_own_and_an_object_is_none() {
+    let server = start(StoreKind::Memory);
+    put(&server, "target", b"content");
+    let link = call("PUT", "link?symlink").header("x-oss-symlink-target", "target").header("x-oss-meta-who", "me");
+    link.body("").send(&server).expect(200);
+    assert_eq!(call("GET", "link?symlink").send(&server).expect(200).header("x-oss-meta-who"), "me");
+    call("GET", "target?symlink").send(&server).refused(400, "NotSymlink");
+    call("GET", "none?symlink").send(&server).refused(404, "NoSuchKey");
+}
+
+fn restoring_in(time: Duration, store: StoreKind) -> Running {
+    try_start(Config { restore_time: time, ..config(store) }).unwrap()
+}
+
+fn archived(server: &Running, class: &str) {
+    call("PUT", "old").header("x-oss-storage-class", class).body("x").send(server).expect(200);
+}
+
+fn restore(server: &Running, days: u32) -> Reply {
+    let body = format!("<RestoreRequest><Days>{days}</Days></RestoreRequest>");
+    call("POST", "old?restore").body(body).send(server)
+}
+
+#[test]
 fn archived_objects_are_read_only_after_they_were_restored() {
-    on_both(|server| {
-        call("PUT", "old").header("x-oss-storage-class", "Archive").body("x").send(server).expect(200);
+    let dir = tempfile::tempdir().unwrap();
+    for store in [StoreKind::Memory, StoreKind::Dir(dir.path().join("store"))] {
+        let server = &restoring_in(Duration::ZERO, store);
+        archived(server, "Archive");
         get(server, "old").refused(403, "InvalidObjectState");
-        assert_eq!(call("HEAD", "old").send(server).expect(200).header("x-oss-storage-class"), "Archive");
+        let head = call("HEAD", "old").send(server).expect(200);
+        assert_eq!((head.header("x-oss-storage-class"), head.header("x-oss-restore")), ("Archive", ""));
         copy("to", "/demo/old").send(server).refused(403, "InvalidObjectState");
         call("POST", "old?restore").body("").send(server).expect(202);
-        call("POST", "old?restore").body("").send(server).expect(200);
         let reply = get(server, "old").expect(200);
-        assert_eq!((reply.body.as_slice(), reply.header("x-oss-restore")), (&b"x"[..], "ongoing-request=\"false\""));
+        let told = reply.header("x-oss-restore").to_owned();
+        assert_eq!(reply.body.as_slice(), b"x");
+        assert!(told.starts_with("ongoing-request=\"false\", expiry-date=\"") && told.ends_with(" GMT\""), "{told}");
+        assert!(get(server, "").text().contains("<RestoreInfo>ongoing-request=&quot;false&quot;"));
+        restore(server, 7).expect(200);
+        assert_ne!(
+            call("HEAD", "old").send(server).expect(200).header("x-oss-restore"),
+            told,
+            "it is readable for longer"
+        );
+        copy("to", "/demo/old").send(server).expect(200);
+        assert_eq!(call("HEAD", "to").send(server).expect(200).header("x-oss-restore"), "");
+        restore(server, 8).refused(400, "InvalidArgument");
+        call("POST", "old?restore").body("<Days/>").send(server).refused(400, "MalformedXML");
         call("PUT", "k").header("x-oss-storage-class", "Attic").body("x").send(server).refused(400, "InvalidArgument");
-    });
+    }
+}
+
+#[test]
+fn an_object_that_is_being_restored_cannot_be_read_nor_restored_again() {
+    let server = &restoring_in(Duration::from_secs(3600), StoreKind::Memory);
+    archived(server, "ColdArchive");
+    restore(server, 30).expect(202);
+    assert_eq!(call("HEAD", "old").send(server).expect(200).header("x-oss-restore"), "ongoing-request=\"true\"");
+    let refused = restore(server, 30).refused(409, "RestoreAlreadyInProgress");
+    assert_eq!(refused.header("x-oss-ec"), "0016-00000701");
+    get(server, "old").refused(403, "InvalidObjectState");
+}
+
+#[test]
+fn restoring_ends_by_itself() {
+    let server = &restoring_in(Duration::from_millis(300), StoreKind::Memory);
+    archived(server, "Archive");
+    restore(server, 1).expect(202);
+    while call("HEAD", "old").send(server).expect(200).header("x-oss-restore") == "ongoing-request=\"true\"" {}
+    get(server, "old").expect(200);
+}
+
+#[test]
+fn what_is_not_archived_cannot_be_restored() {
+    let server = start(StoreKind::Memory);
+    for class in ["Standard", "IA"] {
+        archived(&server, class);
+        let refused = restore(&server, 1).refused(400, "OperationNotSupported");
+        assert_eq!(refused.header("x-oss-ec"), "0016-00000702");
+    }
+    call("POST", "none?restore").body("").send(&server).refused(404, "NoSuchKey");
 }
 
 #[test]

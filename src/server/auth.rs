@@ -16,8 +16,6 @@ use std::time::{Duration, SystemTime};
 use hmac::{Hmac, KeyInit, Mac};
 use zeroize::Zeroizing;
 
-pub(crate) use v1::is_subresource;
-
 use super::AccessKey;
 use super::errors::{Code, Failure};
 use super::request::Request;
@@ -161,7 +159,8 @@ fn token_of(request: &Request, in_url: Option<&str>) -> Result<Option<String>, F
 }
 
 fn unknown_key(id: &str) -> Failure {
-    Failure::new(Code::InvalidAccessKeyId, "The access key id is not known here.").with("OSSAccessKeyId", id)
+    Failure::new(Code::InvalidAccessKeyId, "The OSS Access Key Id you provided does not exist in our records.")
+        .with("OSSAccessKeyId", id)
 }
 
 impl Validity {
@@ -193,7 +192,8 @@ fn check_clock(date: SystemTime, now: SystemTime) -> Result<(), Failure> {
 /// The single most useful debugging aid: both sides can compare what was signed.
 fn mismatch(claim: Claim) -> Failure {
     let text = claim.strings_to_sign.into_iter().next().unwrap_or_default();
-    let message = "The signature is not the one computed here: compare StringToSign with yours, then the secret.";
+    let message = "The request signature we calculated does not match the signature you provided. Check your key and \
+                   signing method.";
     let failure = Failure::new(Code::SignatureDoesNotMatch, message)
         .with("OSSAccessKeyId", claim.access_key_id)
         .with("SignatureProvided", claim.signature)

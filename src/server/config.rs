@@ -36,6 +36,8 @@ pub struct Config {
     pub body_timeout: Duration,
     /// Longest wait for a client to take more of an answer.
     pub write_timeout: Duration,
+    /// How long restoring an archived object takes, for which the service needs minutes to hours; 2 seconds unless given.
+    pub restore_time: Duration,
     /// The network and the limits to be slowed down by; `None` for as fast as it goes.
     pub shape: Option<Shape>,
     pub faults: FaultSettings,
@@ -72,6 +74,7 @@ impl Default for Config {
             handshake_timeout: Duration::from_secs(10),
             head_timeout: Duration::from_secs(60),
             body_timeout: Duration::from_secs(30),
+            restore_time: Duration::from_secs(2),
             faults: FaultSettings::default(),
             access_log: None,
             status: false,

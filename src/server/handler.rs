@@ -38,6 +38,8 @@ pub(crate) struct Handler {
     pub base_domain: String,
     /// Longest wait for more of a body.
     pub body_timeout: Duration,
+    /// How long restoring an archived object takes.
+    pub restore_time: Duration,
     pub faults: Faults,
     pub fault_log: FaultLog,
     pub meter: Arc<Meter>,
@@ -69,6 +71,7 @@ impl Handler {
             scheme: "http",
             base_domain: "localhost".to_owned(),
             body_timeout: Duration::from_secs(30),
+            restore_time: Duration::ZERO,
             faults: Faults::new(Vec::new(), 0),
             fault_log: FaultLog::open(None).expect("no file"),
             meter: Arc::default(),
@@ -113,15 +116,16 @@ impl Handler {
         line: Arc<Line>,
         entry: &mut Entry,
     ) -> http::Response<Outgoing> {
-        let parsed =
-            Request::parse(head, &self.base_domain).and_then(|request| Ok((Operation::of(&request)?, request)));
         let mut injection = None;
-        let outcome = match parsed {
-            Ok((operation, request)) => {
-                entry.operation = Some(operation.name());
+        let outcome = match Request::parse(head, &self.base_domain) {
+            Ok(request) => {
+                let operation = Operation::of(&request);
+                entry.operation = operation.as_ref().ok().map(|operation| operation.name());
                 entry.bucket = request.bucket.as_ref().map(|bucket| bucket.as_str().to_owned());
                 entry.key.clone_from(&request.key);
-                injection = self.injection(operation, &request, &line, entry);
+                if let Ok(operation) = operation {
+                    injection = self.injection(operation, &request, &line, entry);
+                }
                 match self.throttle.admit() {
                     Ok(turn) => {
                         turn.hold(self.answer(operation, &request, body, &line, injection.as_ref()).await).await
@@ -166,9 +170,21 @@ impl Handler {
         Some(Injection { fault, line: line.clone() })
     }
 
+    /// Keys belong to accounts, and the service finds an account by the bucket: without that, it is what is missing. The
+    /// one who makes a bucket has no such excuse.
+    fn of_bucket(&self, failure: Failure, request: &Request) -> Failure {
+        let makes_bucket = request.method == Method::PUT && request.key.is_none();
+        let bucket = request.bucket.as_ref().filter(|_| failure.code == Code::InvalidAccessKeyId && !makes_bucket);
+        match bucket.map(|bucket| (bucket, self.catalog.bucket(bucket))) {
+            Some((bucket, Err(refusal))) => Failure::from(refusal).with("BucketName", bucket.as_str()),
+            _ => failure,
+        }
+    }
+
+    /// Believes the sender first: what this server does not do is told to those who may ask.
     async fn answer(
         &self,
-        operation: Operation,
+        operation: Result<Operation, Failure>,
         request: &Request,
         body: &mut Incoming,
         line: &Line,
@@ -182,8 +198,12 @@ impl Handler {
             }
         }
         let caller = match &self.verifier {
-            Some(verifier) => verifier.verify(request, now)?,
+            Some(verifier) => verifier.verify(request, now).map_err(|failure| self.of_bucket(failure, request))?,
             None => Caller::Owner,
+        };
+        let operation = match (operation, caller) {
+            (Err(_), Caller::Anonymous) => return Err(operations::anonymous_denied().into()),
+            (operation, _) => operation?,
         };
         let limit = TrafficLimit::of(operation, request)?;
         if let Some(limit) = limit {
@@ -191,7 +211,7 @@ impl Handler {
         }
         let held_before = line.held(Way::In);
         let (catalog, region, scheme) = (&self.catalog, self.region.as_str(), self.scheme);
-        let context = Context { catalog, region, scheme, request, caller };
+        let context = Context { catalog, region, scheme, restore_time: self.restore_time, request, caller };
         let mut answer = operations::run(operation, context, body).await?;
         let outgoing = limit.filter(|_| operation == Operation::GetObject).map(|limit| limit.hold(&mut answer));
         let by_account = line.held(Way::In).saturating_sub(held_before);

@@ -141,6 +141,7 @@ impl Server {
             scheme: if tls.is_some() { "https" } else { "http" },
             base_domain: config.base_domain,
             body_timeout: config.body_timeout,
+            restore_time: config.restore_time,
             faults,
             fault_log,
             meter: Arc::default(),

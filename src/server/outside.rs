@@ -79,7 +79,7 @@ pub fn body(bytes: &[u8]) -> Option<Body> {
     };
     let delete = || {
         let list = xml::parse_delete(bytes).ok()?;
-        Some(Body::Delete { quiet: list.quiet, keys: list.keys })
+        Some(Body::Delete { quiet: list.quiet, keys: list.objects.into_iter().map(|object| object.key).collect() })
     };
     let tagging = || xml::parse_tagging(bytes).ok().map(Body::Tagging);
     let bucket = || xml::parse_create_bucket(bytes).ok().map(|b| Body::CreateBucket(b.storage_class, b.redundancy));

@@ -73,14 +73,25 @@ impl Request {
 
     /// A flag in the query such as `fetch-owner=true`.
     pub fn is_query_true(&self, name: &str) -> bool {
-        self.query(name) == Some("true")
+        self.query(name).is_some_and(|text| text.eq_ignore_ascii_case("true"))
+    }
+
+    /// Objects here have one version, which `versionId=null` names.
+    ///
+    /// # Errors
+    /// `NotImplemented` for any other.
+    pub fn names_current_version(&self) -> Result<(), Failure> {
+        match self.query("versionId") {
+            None | Some("null") => Ok(()),
+            Some(_) => Err(Failure::not_implemented("versions: the only one is null")),
+        }
     }
 
     /// Answers with percent-encoded keys were asked for.
     pub fn encodes_keys(&self) -> Result<bool, Failure> {
         match self.query("encoding-type") {
             None | Some("") => Ok(false),
-            Some("url") => Ok(true),
+            Some(url) if url.eq_ignore_ascii_case("url") => Ok(true),
             Some(other) => Err(Failure::argument("encoding-type", other, "The only encoding is url.")),
         }
     }

@@ -137,8 +137,7 @@ pub(crate) fn parse_complete(body: &[u8]) -> Result<Vec<ListedPart>, String> {
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct DeleteList {
     pub quiet: bool,
-    pub keys: Vec<String>,
-    pub names_versions: bool,
+    pub objects: Vec<DeleteObject>,
 }
 
 #[derive(Deserialize)]
@@ -149,20 +148,19 @@ struct DeleteBody {
     objects: Vec<DeleteObject>,
 }
 
-#[derive(Deserialize)]
-struct DeleteObject {
+#[derive(Debug, PartialEq, Eq, Deserialize)]
+pub(crate) struct DeleteObject {
     #[serde(rename = "Key")]
-    key: String,
+    pub key: String,
+    /// `None`, or empty, for the latest.
     #[serde(rename = "VersionId", default)]
-    version: Option<String>,
+    pub version: Option<String>,
 }
 
 /// Reads the body of a DeleteMultipleObjects request.
 pub(crate) fn parse_delete(body: &[u8]) -> Result<DeleteList, String> {
     let body: DeleteBody = parse(body, "Delete")?;
-    let names_versions = body.objects.iter().any(|object| object.version.as_ref().is_some_and(|id| !id.is_empty()));
-    let keys = body.objects.into_iter().map(|object| object.key).collect();
-    Ok(DeleteList { quiet: body.quiet.unwrap_or(false), keys, names_versions })
+    Ok(DeleteList { quiet: body.quiet.unwrap_or(false), objects: body.objects })
 }
 
 #[derive(Deserialize)]
@@ -189,6 +187,18 @@ struct Tag {
 pub(crate) fn parse_tagging(body: &[u8]) -> Result<Vec<(String, String)>, String> {
     let body: TaggingBody = parse(body, "Tagging")?;
     Ok(body.set.tags.into_iter().map(|tag| (tag.key, tag.value)).collect())
+}
+
+#[derive(Deserialize)]
+struct RestoreBody {
+    #[serde(rename = "Days", default)]
+    days: Option<u32>,
+}
+
+/// Reads for how many days an object is restored.
+pub(crate) fn parse_restore(body: &[u8]) -> Result<u32, String> {
+    let body: RestoreBody = parse(body, "RestoreRequest")?;
+    Ok(body.days.unwrap_or(1))
 }
 
 /// What a new bucket is asked to be.
@@ -246,7 +256,8 @@ mod tests {
             }
             tags.close("TagSet");
             let list = parse_delete(document.finish().as_bytes());
-            prop_assert_eq!(list.map(|list| list.keys), Ok(texts.clone()));
+            let keys = list.map(|list| list.objects.into_iter().map(|object| object.key).collect::<Vec<_>>());
+            prop_assert_eq!(keys, Ok(texts.clone()));
             let pairs: Vec<_> = texts.iter().map(|text| (text.clone(), text.clone())).collect();
             prop_assert_eq!(parse_tagging(tags.finish().as_bytes()), Ok(pairs));
         }

@@ -72,9 +72,13 @@ def judge_objects(bucket, version):
     bucket.put_object_acl(f"{version}/copy", oss2.OBJECT_ACL_PUBLIC_READ)
     assert bucket.get_object_acl(f"{version}/copy").acl == oss2.OBJECT_ACL_PUBLIC_READ
     tags = oss2.models.TaggingRule()
-    tags.add("key &", "value <")
+    tags.add("key +-=._:/", "value 大")
     bucket.put_object_tagging(f"{version}/copy", oss2.models.Tagging(tags))
-    assert bucket.get_object_tagging(f"{version}/copy").tag_set.tagging_rule == {"key &": "value <"}
+    assert bucket.get_object_tagging(f"{version}/copy").tag_set.tagging_rule == {"key +-=._:/": "value 大"}
+    refused = oss2.models.TaggingRule()
+    refused.add("key &", "value")
+    error = refusal(lambda: bucket.put_object_tagging(f"{version}/copy", oss2.models.Tagging(refused)))
+    assert error.status == 400, error
     bucket.delete_object_tagging(f"{version}/copy")
     assert bucket.get_object_tagging(f"{version}/copy").tag_set.tagging_rule == {}
 

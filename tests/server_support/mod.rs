@@ -13,6 +13,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use haul::server::{AccessKey, Config, Server, ServerError, StoreKind};
 use hmac::{Hmac, KeyInit, Mac};
+use md5::Digest as _;
 use tokio::sync::oneshot;
 
 pub const ID: &str = "test-id";
@@ -104,6 +105,7 @@ pub struct Call {
     resource: String,
     headers: Vec<(String, String)>,
     body: Vec<u8>,
+    id: String,
     pub secret: String,
     pub signed: bool,
     pub date: SystemTime,
@@ -118,6 +120,7 @@ impl Call {
             resource: resource.to_owned(),
             headers: Vec::new(),
             body: Vec::new(),
+            id: ID.to_owned(),
             secret: SECRET.to_owned(),
             signed: true,
             date: SystemTime::now(),
@@ -126,6 +129,11 @@ impl Call {
 
     pub fn unsigned(mut self) -> Self {
         self.signed = false;
+        self
+    }
+
+    pub fn signed_by(mut self, id: &str, secret: &str) -> Self {
+        (self.id, self.secret) = (id.to_owned(), secret.to_owned());
         self
     }
 
@@ -156,7 +164,7 @@ impl Call {
         let text = format!("{}\n{md5}\n{kind}\n{date}\n{}{}", self.method, lines.concat(), self.resource);
         let mut mac = Hmac::<sha1::Sha1>::new_from_slice(self.secret.as_bytes()).unwrap();
         mac.update(text.as_bytes());
-        format!("OSS {ID}:{}", STANDARD.encode(mac.finalize().into_bytes()))
+        format!("OSS {}:{}", self.id, STANDARD.encode(mac.finalize().into_bytes()))
     }
 
     /// The bytes of the request before its body.
@@ -220,6 +228,11 @@ pub fn call(method: &str, key_and_query: &str) -> Call {
 /// A request whose query is not signed.
 pub fn call_unsigned_query(method: &str, path: &str, query: &str) -> Call {
     Call::new(method, &format!("/demo/{path}?{query}"), &format!("/demo/{path}"))
+}
+
+/// Of a body, as the header says it.
+pub fn content_md5(body: impl AsRef<[u8]>) -> String {
+    STANDARD.encode(md5::Md5::digest(body))
 }
 
 pub fn bytes(len: usize, seed: u64) -> Vec<u8> {

@@ -28,9 +28,22 @@ const SIGNED: &[&str] = &[
     "worm", "wormExtend", "wormId",
 ];
 
-/// The parameter selects what is done, so it is signed; the dispatcher refuses those it does not know.
-pub(crate) fn is_subresource(name: &str) -> bool {
+/// Query parameters that are never part of what is signed.
+#[rustfmt::skip]
+const UNSIGNED: &[&str] = &[
+    "encoding-type", "list-type", "prefix", "delimiter", "marker", "max-keys", "start-after", "fetch-owner",
+    "max-parts", "part-number-marker", "max-uploads", "key-marker", "upload-id-marker", "OSSAccessKeyId", "Expires",
+    "Signature",
+];
+
+/// The parameter selects what is done, so it is signed.
+fn is_subresource(name: &str) -> bool {
     name.starts_with("x-oss-") || SIGNED.binary_search(&name).is_ok()
+}
+
+/// As [`is_subresource`], and those that the service may have got since the list was written.
+fn may_be_subresource(name: &str) -> bool {
+    !UNSIGNED.contains(&name)
 }
 
 /// Reads `OSS ID:SIGNATURE` (`rest` is what follows `OSS `).
@@ -93,21 +106,27 @@ fn string_to_sign(request: &Request, date: &str, resource: &str) -> String {
     format!("{}\n{md5}\n{content_type}\n{date}\n{headers}{resource}", request.method)
 }
 
-/// CanonicalizedResource. Two spellings for a bucket in the path: the C SDK leaves its slash out.
+/// CanonicalizedResource. Two spellings for a bucket in the path: the C SDK leaves its slash out. Two more where there is
+/// a parameter that is not in the list: younger clients sign it, and are to hear that it is not known rather than that
+/// their signature is wrong.
 fn resources(request: &Request) -> Vec<String> {
-    let parameters = signed_parameters(request);
-    let Some(bucket) = &request.bucket else { return vec![format!("/{parameters}")] };
-    let whole = format!("/{bucket}/{}{parameters}", request.key.as_deref().unwrap_or(""));
-    if request.key.is_none() && request.path_style {
-        vec![whole, format!("/{bucket}{parameters}")]
-    } else {
-        vec![whole]
+    let is_young = |name: &str| may_be_subresource(name) && !is_subresource(name);
+    let mut parameters = vec![signed_parameters(request, is_subresource)];
+    if request.query.iter().any(|(name, _)| is_young(name)) {
+        parameters.push(signed_parameters(request, may_be_subresource));
     }
+    let Some(bucket) = &request.bucket else { return parameters.iter().map(|names| format!("/{names}")).collect() };
+    let key = request.key.as_deref().unwrap_or("");
+    let mut resources: Vec<String> = parameters.iter().map(|names| format!("/{bucket}/{key}{names}")).collect();
+    if request.key.is_none() && request.path_style {
+        resources.extend(parameters.iter().map(|names| format!("/{bucket}{names}")));
+    }
+    resources
 }
 
 /// `?name&name=value…`, sorted by name, values as they are; empty if none is signed.
-fn signed_parameters(request: &Request) -> String {
-    let mut pairs: Vec<&(String, String)> = request.query.iter().filter(|(name, _)| is_subresource(name)).collect();
+fn signed_parameters(request: &Request, is_signed: fn(&str) -> bool) -> String {
+    let mut pairs: Vec<&(String, String)> = request.query.iter().filter(|(name, _)| is_signed(name)).collect();
     pairs.sort();
     let write =
         |(name, value): &(String, String)| if value.is_empty() { name.clone() } else { format!("{name}={value}") };
@@ -128,7 +147,8 @@ mod tests {
         assert_eq!(SIGNED, table);
         assert!(SIGNED.is_sorted(), "the search needs the order");
         for name in tables["v1_never_signed"].as_array().expect("a list") {
-            assert!(!is_subresource(name.as_str().expect("a name")), "{name}");
+            let name = name.as_str().expect("a name");
+            assert!(!is_subresource(name) && !may_be_subresource(name), "{name}");
         }
     }
 }

@@ -19,8 +19,7 @@ pub(super) fn check(operation: Operation, context: Context<'_>) -> Result<(), Fa
     if context.caller == Caller::Owner {
         return Ok(());
     }
-    let denied = || Failure::new(Code::AccessDenied, "Anonymous access is forbidden: sign the request.");
-    let Some(bucket) = &context.request.bucket else { return Err(denied()) };
+    let Some(bucket) = &context.request.bucket else { return Err(anonymous_denied()) };
     let of_bucket = context.catalog.bucket(bucket)?.acl;
     let key = context.request.key.as_ref();
     let object = key.and_then(|key| context.catalog.object(&Address { bucket: bucket.clone(), key: key.clone() }).ok());
@@ -31,15 +30,24 @@ pub(super) fn check(operation: Operation, context: Context<'_>) -> Result<(), Fa
         Acl::PublicReadWrite => operation.reads_object() || operation.writes_object(),
     };
     let overrides = context.request.query.iter().any(|(name, _)| name.starts_with("response-"));
-    if allowed && !overrides { Ok(()) } else { Err(denied()) }
+    if allowed && !overrides { Ok(()) } else { Err(anonymous_denied()) }
+}
+
+pub(crate) fn anonymous_denied() -> Failure {
+    Failure::new(Code::AccessDenied, "You have no right to access this object because of bucket acl.")
 }
 
 pub(super) async fn put_object_acl(context: Context<'_>, at: Address) -> Result<Answer, Failure> {
     let acl = headers::choice(context.request, HEADER)?.map(str::to_owned);
-    let acl = acl.ok_or_else(|| Failure::argument(HEADER, "", "The header names the new access control list."))?;
+    let acl = acl.ok_or_else(|| missing(HEADER))?;
     call(context.catalog, move |catalog| catalog.amend_object(&at, |kept| headers::set(kept, HEADER, Some(acl))))
         .await?;
     Ok(Answer::new(StatusCode::OK))
+}
+
+fn missing(header: &str) -> Failure {
+    let message = format!("{header} is missing: it names the new access control list.");
+    Failure::new(Code::MissingArgument, message).with("ArgumentName", header)
 }
 
 pub(super) async fn get_object_acl(context: Context<'_>, at: Address) -> Result<Answer, Failure> {
@@ -49,7 +57,7 @@ pub(super) async fn get_object_acl(context: Context<'_>, at: Address) -> Result<
 
 pub(super) async fn put_bucket_acl(context: Context<'_>, bucket: &Bucket) -> Result<Answer, Failure> {
     let acl = headers::bucket_acl(context.request)?;
-    let acl = acl.ok_or_else(|| Failure::argument("x-oss-acl", "", "The header names the new access control list."))?;
+    let acl = acl.ok_or_else(|| missing("x-oss-acl"))?;
     let bucket = bucket.clone();
     call(context.catalog, move |catalog| catalog.amend_bucket(&bucket, |record| record.acl = acl)).await?;
     Ok(Answer::new(StatusCode::OK))

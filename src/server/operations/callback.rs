@@ -5,6 +5,7 @@
 //! Specification, sections 4.14 and 8.
 
 use std::collections::HashMap;
+use std::error::Error;
 use std::time::Duration;
 
 use base64::Engine;
@@ -93,11 +94,10 @@ impl Callback {
                     return Ok(answer);
                 }
                 Ok(Err(error)) => why = error,
-                Err(_) => why = format!("no answer within {} seconds", TIMEOUT.as_secs()),
+                Err(_) => why = told_all_the_same(&format!("no answer within {} seconds", TIMEOUT.as_secs())),
             }
         }
-        let mut failure =
-            Failure::new(Code::CallbackFailed, format!("The object is stored, but its callback failed: {why}."));
+        let mut failure = Failure::new(Code::CallbackFailed, why);
         for name in ["etag", "x-oss-hash-crc64ecma"] {
             let value = answer.headers.get(name).and_then(|value| value.to_str().ok());
             failure = value.map(str::to_owned).into_iter().fold(failure, |failure, value| failure.header(name, value));
@@ -142,13 +142,24 @@ impl Callback {
         }
     }
 
+    /// # Errors
+    /// The message for the client: of a status the service's own.
     async fn post(&self, url: &Uri, body: Bytes) -> Result<Bytes, String> {
-        let text = |error: &dyn std::fmt::Display| error.to_string();
+        let (status, said) = self.exchange(url, body).await.map_err(|error| told_all_the_same(&error.to_string()))?;
+        if status != StatusCode::OK {
+            return Err(format!("Error status : {}.", status.as_u16()));
+        }
+        match serde_json::from_slice::<serde::de::IgnoredAny>(&said) {
+            Ok(_) => Ok(said),
+            Err(_) => Err(told_all_the_same(&format!("{url} did not answer with JSON"))),
+        }
+    }
+
+    async fn exchange(&self, url: &Uri, body: Bytes) -> Result<(StatusCode, Bytes), Box<dyn Error + Send + Sync>> {
         let authority = url.authority().ok_or("the URL has no host")?;
         let host = authority.host().trim_start_matches('[').trim_end_matches(']');
-        let stream = TcpStream::connect((host, authority.port_u16().unwrap_or(80))).await.map_err(|e| text(&e))?;
-        let (mut sender, connection) =
-            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|e| text(&e))?;
+        let stream = TcpStream::connect((host, authority.port_u16().unwrap_or(80))).await?;
+        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
         let connection = tokio::spawn(connection);
         let request = http::Request::builder()
             .method(Method::POST)
@@ -156,20 +167,17 @@ impl Callback {
             .header(HOST, self.host.as_deref().unwrap_or(authority.as_str()))
             .header(CONTENT_TYPE, &self.content_type)
             .header(CONTENT_LENGTH, body.len())
-            .body(Full::new(body))
-            .map_err(|e| text(&e))?;
-        let response = sender.send_request(request).await.map_err(|e| text(&e))?;
+            .body(Full::new(body))?;
+        let response = sender.send_request(request).await?;
         let status = response.status();
-        let said = Limited::new(response.into_body(), ANSWER_MAX).collect().await.map_err(|e| text(&e))?.to_bytes();
+        let said = Limited::new(response.into_body(), ANSWER_MAX).collect().await?.to_bytes();
         connection.abort();
-        if status != StatusCode::OK {
-            return Err(format!("{authority} answered {status}"));
-        }
-        match serde_json::from_slice::<serde::de::IgnoredAny>(&said) {
-            Ok(_) => Ok(said),
-            Err(_) => Err(format!("{authority} did not answer with JSON")),
-        }
+        Ok((status, said))
     }
+}
+
+fn told_all_the_same(why: &str) -> String {
+    format!("The object is stored, but its callback failed: {why}.")
 }
 
 /// Base64 of JSON.

@@ -1,10 +1,11 @@
 //! CopyObject and UploadPartCopy: the bytes are read and stored again, so that every copy has checksums of its own.
 
+use std::sync::Arc;
+
 use http::StatusCode;
-use percent_encoding::percent_decode_str;
 
 use super::body::{self, Received};
-use super::headers::{choice, echo_encryption, forbids_overwrite, kept_headers, set};
+use super::headers::{choice, decoded, echo_encryption, forbids_overwrite, kept_headers, set};
 use super::range::{Selection, select};
 use super::{Answer, Context, call, conditions, get, restore};
 use crate::model::object::{Bucket, UploadId};
@@ -15,15 +16,17 @@ use crate::server::xml::Document;
 
 const SOURCE: &str = "x-oss-copy-source";
 const RANGE: &str = "x-oss-copy-source-range";
+/// What a copy has of its own, or has from its bucket.
+const OF_THE_SOURCE_ALONE: [&str; 3] = ["x-oss-object-acl", "x-oss-restore", "x-oss-storage-class"];
 
 pub(super) async fn copy_object(context: Context<'_>, at: Address) -> Result<Answer, Failure> {
     let request = context.request;
     let keep = forbids_overwrite(request)?;
-    context.catalog.bucket(&at.bucket)?;
+    let own = kept_headers(context, &at.bucket)?;
     let source = source_of(request)?;
     let from_itself = source == at;
-    let (object, received) = read_source(context, source, None).await?;
-    let headers = headers_of_copy(request, &object, from_itself)?;
+    let Some((object, received)) = read_source(context, source, None).await? else { return Ok(not_modified()) };
+    let headers = headers_of_copy(request, own, &object, from_itself)?;
     let mut answer_headers = Answer::new(StatusCode::OK);
     echo_encryption(&mut answer_headers, &headers);
     let new = NewObject { sums: received.sums, headers, kind: Kind::Normal };
@@ -43,9 +46,10 @@ pub(super) async fn upload_part_copy(
     id: UploadId,
     number: u32,
 ) -> Result<Answer, Failure> {
-    let upload = context.catalog.upload(&at, &id)?;
+    let upload = context.catalog.upload_for(&at, &id, number)?;
     let source = source_of(context.request)?;
-    let (_, received) = read_source(context, source, context.request.header(RANGE)).await?;
+    let range = context.request.header(RANGE);
+    let Some((_, received)) = read_source(context, source, range).await? else { return Ok(not_modified()) };
     let etag = received.sums.etag();
     let mut answer = Answer::new(StatusCode::OK);
     echo_encryption(&mut answer, &upload.headers);
@@ -64,11 +68,11 @@ fn source_of(request: &Request) -> Result<Address, Failure> {
     let text = request.header(SOURCE).unwrap_or("");
     let refused = |message: &str| Failure::argument(SOURCE, text, message);
     let (path, query) = text.split_once('?').unwrap_or((text, ""));
-    if !query.is_empty() {
-        return Err(Failure::not_implemented("copies of a version"));
+    if !["", "versionId=null"].contains(&query) {
+        return Err(Failure::not_implemented("copies of a version: the only one is null"));
     }
-    let decoded = percent_decode_str(path).decode_utf8().map_err(|_| refused("It is not percent-encoded UTF-8."))?;
-    let path = decoded.strip_prefix('/').unwrap_or(&decoded);
+    let path = decoded(path).ok_or_else(|| refused("It is not percent-encoded UTF-8."))?;
+    let path = path.strip_prefix('/').unwrap_or(&path);
     let (bucket, key) =
         path.split_once('/').filter(|(_, key)| !key.is_empty()).ok_or_else(|| refused("It is /BUCKET/KEY."))?;
     let bucket =
@@ -76,21 +80,28 @@ fn source_of(request: &Request) -> Result<Address, Failure> {
     Ok(Address { bucket, key: key.to_owned() })
 }
 
-/// Reads the source, or a range of it, into a blob of its own.
+/// 304: nothing was copied, as the source is what the client has.
+fn not_modified() -> Answer {
+    let mut answer = Answer::new(StatusCode::NOT_MODIFIED);
+    answer.bytes = None;
+    answer
+}
+
+/// Reads the source, or a range of it, into a blob of its own; `None` if it is not modified.
 async fn read_source(
     context: Context<'_>,
     source: Address,
     range: Option<&str>,
-) -> Result<(std::sync::Arc<Object>, Received), Failure> {
-    let key = source.key.clone();
-    let opened = get::open(context, source).await;
+) -> Result<Option<(Arc<Object>, Received)>, Failure> {
+    let opened = get::open(context, source.clone()).await;
     let (object, content) = opened.map_err(|failure| match failure.code {
-        Code::NoSuchKey => failure.with("Key", key),
+        Code::NoSuchBucket => failure.with("BucketName", source.bucket.as_str()),
+        Code::NoSuchKey => failure.with("Key", source.key),
         _ => failure,
     })?;
     restore::check_readable(&object)?;
     if !conditions::hold(context.request, &object, &conditions::OF_COPYING)? {
-        return Err(Failure::new(Code::PreconditionFailed, "The source does not meet the conditions of the copy."));
+        return Ok(None);
     }
     let (from, to) = match select(range, object.bytes, true) {
         Selection::Whole => (0, object.bytes),
@@ -100,23 +111,17 @@ async fn read_source(
         }
     };
     let received = body::copy(context.catalog, content, from, to).await?;
-    Ok((object, received))
+    Ok(Some((object, received)))
 }
 
 /// Metadata comes from the source or from the request; tags and encryption follow rules of their own.
-fn headers_of_copy(request: &Request, source: &Object, from_itself: bool) -> Result<Headers, Failure> {
-    let own = kept_headers(request)?;
+fn headers_of_copy(request: &Request, own: Headers, source: &Object, from_itself: bool) -> Result<Headers, Failure> {
     let replaces = choice(request, "x-oss-metadata-directive")? == Some("REPLACE");
     let replaces_tags = choice(request, "x-oss-tagging-directive")? == Some("Replace");
     let mut headers = if replaces || from_itself && own.iter().any(|(name, _)| name.starts_with("x-oss-meta-")) {
         own.clone()
     } else {
-        source
-            .headers
-            .iter()
-            .filter(|(name, _)| name != "x-oss-object-acl" && name != "x-oss-restore")
-            .cloned()
-            .collect()
+        source.headers.iter().filter(|(name, _)| !OF_THE_SOURCE_ALONE.contains(&name.as_str())).cloned().collect()
     };
     for (name, value) in own.iter().filter(|(name, _)| name.starts_with("x-oss-") && !name.starts_with("x-oss-meta-")) {
         set(&mut headers, name, Some(value.clone()));

@@ -7,7 +7,7 @@ use super::{Answer, Context, call};
 use crate::model::object::Bucket;
 use crate::server::errors::{Code, Failure};
 use crate::server::store::Address;
-use crate::server::xml::{Document, parse_delete};
+use crate::server::xml::{DeleteObject, Document, parse_delete};
 
 /// Most keys of one request (section 4.0).
 const KEYS_MAX: usize = 1000;
@@ -29,25 +29,27 @@ pub(super) async fn delete_multiple(
         let failure = Failure::new(Code::MissingArgument, "Content-MD5 is required.");
         return Err(failure.with("ArgumentName", "Content-MD5"));
     }
-    let document = body.document(request).await?;
+    let document = body.document_with_long_md5(request).await?;
     let list = parse_delete(&document).map_err(|why| Failure::new(Code::MalformedXML, why))?;
-    if list.keys.is_empty() || list.keys.len() > KEYS_MAX {
+    if list.objects.is_empty() || list.objects.len() > KEYS_MAX {
         let message = format!("One request names 1 to {KEYS_MAX} keys.");
         return Err(Failure::new(Code::MalformedXML, message).ec("0016-00000609"));
     }
-    if list.names_versions {
-        return Err(Failure::not_implemented("versions"));
+    let named = list.objects.iter().filter_map(|object| object.version.as_deref());
+    if named.into_iter().any(|id| !["", "null"].contains(&id)) {
+        return Err(Failure::not_implemented("versions: the only one is null"));
     }
-    let at = |key: &String| Address { bucket: bucket.clone(), key: key.clone() };
-    let all: Vec<Address> = list.keys.iter().map(at).collect();
+    let at = |object: &DeleteObject| Address { bucket: bucket.clone(), key: object.key.clone() };
+    let all: Vec<Address> = list.objects.iter().map(at).collect();
     call(context.catalog, move |catalog| all.iter().try_for_each(|at| catalog.delete_object(at))).await?;
     if list.quiet {
         return Ok(Answer::new(StatusCode::OK));
     }
     let mut xml = Document::listing("DeleteResult", request.encodes_keys()?);
-    for key in &list.keys {
+    for object in &list.objects {
         xml.open("Deleted");
-        xml.key("Key", key);
+        xml.key("Key", &object.key);
+        object.version.iter().for_each(|id| xml.text("VersionId", id));
         xml.close("Deleted");
     }
     Ok(Answer::new(StatusCode::OK).xml(xml.finish()))

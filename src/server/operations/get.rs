@@ -57,7 +57,7 @@ fn describe_range(request: &Request, object: &Object) -> Result<(Answer, Option<
         answer.bytes = None;
         return Ok((answer, None));
     }
-    let standard = request.header("x-oss-range-behavior") == Some("standard");
+    let standard = request.header("x-oss-range-behavior").is_some_and(|text| text.eq_ignore_ascii_case("standard"));
     let (status, range) = match select(request.header("range"), object.bytes, standard) {
         Selection::Whole => (StatusCode::OK, 0..object.bytes),
         Selection::Part(range) => (StatusCode::PARTIAL_CONTENT, range),
@@ -87,6 +87,7 @@ fn describe(request: &Request, object: &Object, status: StatusCode) -> Answer {
             "x-oss-tagging" => {
                 answer.set("x-oss-tagging-count", &value.split('&').filter(|t| !t.is_empty()).count().to_string())
             }
+            restore::RESTORED => restore::told(object).iter().for_each(|state| answer.set(name, state)),
             "x-oss-object-acl" | symlink::TARGET => {}
             name => answer.set(name, value),
         }

@@ -4,8 +4,14 @@ use crate::server::errors::{Code, Failure};
 use crate::server::request::Request;
 use crate::server::store::{Acl, Headers};
 
-use super::Answer;
+use super::{Answer, Context};
+use crate::model::object::Bucket;
 
+const CLASS: &str = "x-oss-storage-class";
+const ENCRYPTION: &str = "x-oss-server-side-encryption";
+const ENCRYPTION_KEY: &str = "x-oss-server-side-encryption-key-id";
+/// What encrypts where KMS is asked for without a key: the service has such a key for every account.
+const DEFAULT_KEY: &str = "6861756c-0000-4000-8000-000000000000";
 /// Kept and echoed, beside every `x-oss-meta-*`.
 const KEPT: &[&str] = &[
     "content-type",
@@ -21,9 +27,11 @@ const KEPT: &[&str] = &[
     "x-oss-tagging",
     "x-oss-object-acl",
 ];
-/// What these headers may say (section 8).
+/// What these headers may say, in any case (section 8): clients write directives in capitals.
 const CHOICES: &[(&str, &[&str])] = &[
-    ("x-oss-storage-class", &["Standard", "IA", "Archive", "ColdArchive", "DeepColdArchive"]),
+    ("x-oss-storage-class", CLASSES),
+    ("StorageClass", CLASSES),
+    ("DataRedundancyType", &["LRS", "ZRS"]),
     ("x-oss-server-side-encryption", &["AES256", "KMS", "SM4"]),
     ("x-oss-server-side-data-encryption", &["SM4"]),
     ("x-oss-object-acl", &["default", "private", "public-read", "public-read-write"]),
@@ -31,15 +39,30 @@ const CHOICES: &[(&str, &[&str])] = &[
     ("x-oss-metadata-directive", &["COPY", "REPLACE"]),
     ("x-oss-tagging-directive", &["Copy", "Replace"]),
 ];
+const CLASSES: &[&str] = &["Standard", "IA", "Archive", "ColdArchive", "DeepColdArchive"];
 /// Most bytes of user metadata, names included (section 4.0).
 const METADATA_MAX: usize = 8 << 10;
 const TAGS_MAX: usize = 10;
 
-/// What the object will be given back with.
+/// What the object will be given back with. Without a storage class of its own it has that of its bucket.
 ///
 /// # Errors
-/// `InvalidArgument` for values that the header cannot have.
-pub(super) fn kept_headers(request: &Request) -> Result<Headers, Failure> {
+/// `NoSuchBucket`, `InvalidArgument` for values that a header cannot have.
+pub(super) fn kept_headers(context: Context<'_>, bucket: &Bucket) -> Result<Headers, Failure> {
+    let mut kept = sent_headers(context.request)?;
+    let class = context.catalog.bucket(bucket)?.storage_class.filter(|_| find(&kept, CLASS).is_none());
+    kept.extend(class.map(|class| (CLASS.to_owned(), class)));
+    if find(&kept, ENCRYPTION) == Some("KMS") && find(&kept, ENCRYPTION_KEY).is_none() {
+        kept.push((ENCRYPTION_KEY.to_owned(), DEFAULT_KEY.to_owned()));
+    }
+    Ok(kept)
+}
+
+fn find<'a>(headers: &'a Headers, name: &str) -> Option<&'a str> {
+    headers.iter().find(|(n, _)| n == name).map(|(_, value)| value.as_str())
+}
+
+fn sent_headers(request: &Request) -> Result<Headers, Failure> {
     let mut kept = Headers::new();
     let mut metadata = 0;
     for name in request.headers.keys().map(|name| name.as_str()) {
@@ -49,7 +72,7 @@ pub(super) fn kept_headers(request: &Request) -> Result<Headers, Failure> {
         }
         let value = request.headers.get(name).and_then(|value| std::str::from_utf8(value.as_bytes()).ok());
         let value = value.ok_or_else(|| Failure::argument(name, "", "The value of the header is not UTF-8."))?;
-        check_choice(name, value)?;
+        let value = chosen(name, value)?;
         metadata += if is_metadata { name.len() + value.len() } else { 0 };
         kept.push((name.to_owned(), value.to_owned()));
     }
@@ -69,19 +92,24 @@ pub(super) fn set(headers: &mut Headers, name: &str, value: Option<String>) {
     headers.extend(value.map(|value| (name.to_owned(), value)));
 }
 
-/// One of a header's few values; `None` if it is not sent.
+/// One of a header's few values, as the specification spells it; `None` if it is not sent.
 pub(super) fn choice<'a>(request: &'a Request, name: &str) -> Result<Option<&'a str>, Failure> {
-    let value = request.header(name);
-    value.map_or(Ok(()), |value| check_choice(name, value))?;
-    Ok(value)
+    request.header(name).map(|value| chosen(name, value)).transpose()
 }
 
-fn check_choice(name: &str, value: &str) -> Result<(), Failure> {
-    let Some((_, values)) = CHOICES.iter().find(|(n, _)| *n == name) else { return Ok(()) };
-    match values.contains(&value) {
-        true => Ok(()),
-        false => Err(Failure::argument(name, value, format!("{name} is one of {}.", values.join(", ")))),
-    }
+/// The value of a header, or of the element of a document that means the same, as the specification spells it.
+///
+/// # Errors
+/// `InvalidArgument` for a value that it cannot have.
+pub(super) fn chosen<'a>(name: &str, value: &'a str) -> Result<&'a str, Failure> {
+    let Some((_, values)) = CHOICES.iter().find(|(n, _)| *n == name) else { return Ok(value) };
+    let known = values.iter().find(|known| known.eq_ignore_ascii_case(value)).copied();
+    known.ok_or_else(|| Failure::argument(name, value, format!("{name} is one of {}.", values.join(", "))))
+}
+
+/// Percent-decodes what clients encode as they encode a query: `+` is a blank, and `%2B` is a plus.
+pub(super) fn decoded(text: &str) -> Option<String> {
+    percent_encoding::percent_decode_str(&text.replace('+', " ")).decode_utf8().ok().map(String::from)
 }
 
 /// `x-oss-acl` of a bucket; `None` if it is not sent.
@@ -109,24 +137,27 @@ pub(super) fn echo_encryption(answer: &mut Answer, headers: &Headers) {
 
 /// Tags as the header writes them, `k1=v1&k2=v2`, decoded.
 pub(super) fn parse_tags(text: &str) -> Result<Vec<(String, String)>, Failure> {
-    let decode =
-        |text: &str| percent_encoding::percent_decode_str(&text.replace('+', " ")).decode_utf8().map(String::from);
     let pair = |pair: &str| {
         let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
-        Ok((decode(key)?, decode(value)?))
+        Some((decoded(key)?, decoded(value)?))
     };
-    let pairs = text.split('&').filter(|pair| !pair.is_empty()).map(pair);
-    let pairs: Result<_, std::str::Utf8Error> = pairs.collect();
-    pairs.map_err(|_| Failure::argument("x-oss-tagging", text, "The tags are not percent-encoded UTF-8."))
+    let pairs: Option<_> = text.split('&').filter(|pair| !pair.is_empty()).map(pair).collect();
+    pairs.ok_or_else(|| Failure::argument("x-oss-tagging", text, "The tags are not percent-encoded UTF-8."))
 }
 
-/// At most ten tags, keys of 1 to 128 and values of up to 256 bytes, each key once (section 8).
+/// At most ten tags, keys of 1 to 128 and values of up to 256 bytes, each key once (section 8): letters, digits, blanks
+/// and `+-=._:/`.
 pub(super) fn check_tags(tags: &[(String, String)]) -> Result<(), Failure> {
-    let good = |(key, value): &(String, String)| (1..=128).contains(&key.len()) && value.len() <= 256;
+    let known = |text: &str| text.chars().all(|c| c.is_alphanumeric() || " +-=._:/".contains(c));
+    let good = |(key, value): &(String, String)| {
+        (1..=128).contains(&key.len()) && value.len() <= 256 && known(key) && known(value)
+    };
     let twice = |at: usize| tags[..at].iter().any(|(key, _)| *key == tags[at].0);
     if tags.len() > TAGS_MAX || !tags.iter().all(good) || (0..tags.len()).any(twice) {
-        let message =
-            format!("At most {TAGS_MAX} tags, keys of 1 to 128 and values of up to 256 bytes, each key once.");
+        let message = format!(
+            "At most {TAGS_MAX} tags, keys of 1 to 128 and values of up to 256 bytes, each key once, of letters, digits, \
+             blanks and +-=._:/."
+        );
         return Err(Failure::new(Code::InvalidArgument, message).with("ArgumentName", "x-oss-tagging"));
     }
     Ok(())

@@ -6,7 +6,7 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use http::StatusCode;
 
-use super::{Answer, Context};
+use super::{Answer, Context, restore};
 use crate::model::object::{Bucket, UploadId};
 use crate::server::errors::Failure;
 use crate::server::request::Request;
@@ -62,6 +62,41 @@ pub(super) async fn list_objects_v2(context: Context<'_>, bucket: &Bucket) -> Re
     Ok(Answer::new(StatusCode::OK).xml(xml.finish()))
 }
 
+/// Every object is a version of its own, and the latest: the version that is called `null`.
+pub(super) async fn list_versions(context: Context<'_>, bucket: &Bucket) -> Result<Answer, Failure> {
+    let request = context.request;
+    let (query, max) = query_of(request, text(request, "key-marker"))?;
+    let id_marker = text(request, "version-id-marker");
+    if query.after.is_empty() && !id_marker.is_empty() {
+        return Err(Failure::argument("version-id-marker", &id_marker, "It needs a key-marker."));
+    }
+    let page = context.catalog.list_objects(bucket, &query)?;
+    let mut xml = Document::listing("ListVersionsResult", request.encodes_keys()?);
+    xml.text("Name", bucket.as_str());
+    xml.key("Prefix", &query.prefix);
+    xml.key("KeyMarker", &query.after);
+    xml.text("VersionIdMarker", &id_marker);
+    xml.number("MaxKeys", max);
+    xml.key("Delimiter", &query.delimiter);
+    xml.number("IsTruncated", page.next.is_some());
+    if let Some(next) = &page.next {
+        let is_object = page.items.last().is_some_and(|object| object.key == *next);
+        xml.key("NextKeyMarker", next);
+        xml.text("NextVersionIdMarker", if is_object { "null" } else { "" });
+    }
+    for object in &page.items {
+        xml.open("Version");
+        xml.key("Key", &object.key);
+        xml.text("VersionId", "null");
+        xml.text("IsLatest", "true");
+        describe(&mut xml, object);
+        xml.owner();
+        xml.close("Version");
+    }
+    common_prefixes(&mut xml, &page.prefixes);
+    Ok(Answer::new(StatusCode::OK).xml(xml.finish()))
+}
+
 fn text(request: &Request, name: &str) -> String {
     request.query(name).unwrap_or("").to_owned()
 }
@@ -77,17 +112,23 @@ fn contents(xml: &mut Document, page: &Page<Arc<Object>>, with_owner: bool) {
     for object in &page.items {
         xml.open("Contents");
         xml.key("Key", &object.key);
-        xml.time("LastModified", object.modified);
-        xml.etag(&object.etag);
-        xml.text("Type", object.kind.name());
-        xml.number("Size", object.bytes);
-        xml.text("StorageClass", storage_class(&object.headers));
+        describe(xml, object);
         if with_owner {
             xml.owner();
         }
         xml.close("Contents");
     }
     common_prefixes(xml, &page.prefixes);
+}
+
+/// What every listing of objects says of one.
+fn describe(xml: &mut Document, object: &Object) {
+    xml.time("LastModified", object.modified);
+    xml.etag(&object.etag);
+    xml.text("Type", object.kind.name());
+    xml.number("Size", object.bytes);
+    xml.text("StorageClass", storage_class(&object.headers));
+    restore::told(object).iter().for_each(|state| xml.text("RestoreInfo", state));
 }
 
 fn decode_token(token: &str) -> Result<String, Failure> {

@@ -22,9 +22,11 @@ mod table;
 mod tagging;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
+pub(crate) use self::acl::anonymous_denied;
 use self::body::Incoming;
 pub(crate) use self::table::Operation;
 use super::auth::Caller;
@@ -33,6 +35,7 @@ use super::outgoing::{Outgoing, outgoing};
 use super::request::Request;
 use super::store::{Address, Catalog, Refusal};
 use crate::model::object::{Bucket, Key, UploadId};
+use crate::model::part::Limits;
 
 /// What an operation works with.
 #[derive(Clone, Copy)]
@@ -41,6 +44,8 @@ pub(crate) struct Context<'a> {
     pub region: &'a str,
     /// `http` or `https`.
     pub scheme: &'static str,
+    /// How long restoring an archived object takes.
+    pub restore_time: Duration,
     pub request: &'a Request,
     pub caller: Caller,
 }
@@ -71,16 +76,34 @@ impl Answer {
 pub(crate) async fn run(operation: Operation, context: Context<'_>, body: &mut Incoming) -> Result<Answer, Failure> {
     acl::check(operation, context)?;
     let request = context.request;
-    match (&request.bucket, &request.key) {
+    let outcome = match (&request.bucket, &request.key) {
         (Some(bucket), Some(key)) => {
             let at = Address { bucket: bucket.clone(), key: key.clone() };
-            on_object(operation, context, at, body).await.map_err(|failure| match failure.code {
-                Code::NoSuchKey if failure.details.is_empty() => failure.with("Key", key),
-                _ => failure,
-            })
+            on_object(operation, context, at, body).await
         }
         (Some(bucket), None) => on_bucket(operation, context, bucket, body).await,
         (None, _) => bucket::list_buckets(context).await,
+    };
+    let mut answer = outcome.map_err(|failure| named(failure, operation, request))?;
+    // Who names the version that there is hears its name again.
+    request.query("versionId").into_iter().for_each(|id| answer.set("x-oss-version-id", id));
+    Ok(answer)
+}
+
+/// A failure that says what is missing, unless it does already.
+fn named(failure: Failure, operation: Operation, request: &Request) -> Failure {
+    let missing = match failure.code {
+        Code::NoSuchBucket => ("BucketName", request.bucket.as_ref().map(Bucket::as_str)),
+        Code::NoSuchKey => ("Key", request.key.as_deref()),
+        Code::NoSuchUpload if operation == Operation::UploadPart => {
+            return failure.ec("0042-00000104").with("UploadId", request.query("uploadId").unwrap_or_default());
+        }
+        Code::NoSuchUpload => ("UploadId", request.query("uploadId")),
+        _ => return failure,
+    };
+    match missing {
+        (element, Some(name)) if failure.details.is_empty() => failure.with(element, name),
+        _ => failure,
     }
 }
 
@@ -118,7 +141,7 @@ async fn on_object(
         Operation::DeleteObjectTagging => tagging::delete_tagging(context, at).await,
         Operation::PutSymlink => symlink::put_symlink(context, at).await,
         Operation::GetSymlink => symlink::get_symlink(context, at).await,
-        Operation::RestoreObject => restore::restore_object(context, at).await,
+        Operation::RestoreObject => restore::restore_object(context, at, body).await,
         other => Err(Failure::not_implemented(other.name())),
     }
 }
@@ -138,6 +161,7 @@ async fn on_bucket(
     body: &mut Incoming,
 ) -> Result<Answer, Failure> {
     match operation {
+        Operation::HeadBucket => bucket::head_bucket(context, bucket).await,
         Operation::PutBucket => bucket::put_bucket(context, bucket, body).await,
         Operation::DeleteBucket => bucket::delete_bucket(context, bucket).await,
         Operation::GetBucketInfo => bucket::bucket_info(context, bucket).await,
@@ -147,6 +171,8 @@ async fn on_bucket(
         Operation::GetBucketAcl => acl::get_bucket_acl(context, bucket).await,
         Operation::ListObjects => list::list_objects(context, bucket).await,
         Operation::ListObjectsV2 => list::list_objects_v2(context, bucket).await,
+        Operation::ListObjectVersions => list::list_versions(context, bucket).await,
+        Operation::GetBucketVersioning => bucket::versioning(context, bucket).await,
         Operation::ListMultipartUploads => list::list_uploads(context, bucket).await,
         Operation::DeleteMultipleObjects => delete::delete_multiple(context, bucket, body).await,
         other => Err(Failure::not_implemented(other.name())),
@@ -182,6 +208,7 @@ impl From<Refusal> for Failure {
             Refusal::NoSuchBucket => Code::NoSuchBucket,
             Refusal::NoSuchKey => Code::NoSuchKey,
             Refusal::NoSuchUpload => Code::NoSuchUpload,
+            Refusal::BucketExists => Code::BucketAlreadyExists,
             Refusal::BucketNotEmpty => Code::BucketNotEmpty,
             Refusal::AlreadyExists => Code::FileAlreadyExists,
             Refusal::NotAppendable => Code::ObjectNotAppendable,
@@ -190,8 +217,21 @@ impl From<Refusal> for Failure {
                 return failure.header("x-oss-next-append-position", bytes.to_string());
             }
             Refusal::PartOrder => Code::InvalidPartOrder,
-            Refusal::Part(_) => Code::InvalidPart,
-            Refusal::PartTooSmall { .. } => Code::EntityTooSmall,
+            Refusal::PartNotSequential(number) => {
+                return Self::new(Code::PartNotSequential, refusal.to_string()).with("PartNumber", number.to_string());
+            }
+            Refusal::PartExists { number, ref etag } => {
+                let failure = Self::new(Code::PartAlreadyExist, refusal.to_string());
+                return failure.with("PartNumber", number.to_string()).with("PartEtag", format!("\"{etag}\""));
+            }
+            Refusal::Part(number) => {
+                return Self::new(Code::InvalidPart, refusal.to_string()).with("PartNumber", number.to_string());
+            }
+            Refusal::PartTooSmall { number, bytes } => {
+                let failure = Self::new(Code::EntityTooSmall, refusal.to_string());
+                let failure = failure.with("ProposedSize", bytes.to_string()).with("PartNumber", number.to_string());
+                return failure.with("MinSizeAllowed", Limits::OSS.part_bytes_min.to_string());
+            }
         };
         Self::new(code, refusal.to_string())
     }

@@ -23,8 +23,9 @@ pub(super) async fn initiate(context: Context<'_>, at: Address) -> Result<Answer
     let upload = Upload {
         bucket: at.bucket.clone(),
         key: at.key.clone(),
-        headers: kept_headers(request)?,
+        headers: kept_headers(context, &at.bucket)?,
         forbid_overwrite: forbids_overwrite(request)?,
+        sequential: request.query("sequential").is_some(),
         initiated: SystemTime::now(),
     };
     let mut answer = Answer::new(StatusCode::OK);
@@ -44,7 +45,7 @@ pub(super) async fn upload_part(
 ) -> Result<Answer, Failure> {
     let request = context.request;
     let number = part_number(request)?;
-    let upload = context.catalog.upload(&at, &id)?;
+    let upload = context.catalog.upload_for(&at, &id, number)?;
     let received = body.receive(context.catalog, request).await?;
     let mut answer = stored(&received.sums);
     let keep = move |catalog: &super::Catalog| catalog.put_part(&at, &id, number, received.blob, received.sums);
@@ -110,6 +111,9 @@ pub(super) async fn complete(
     let mut answer = Answer::new(StatusCode::OK).xml(xml.finish());
     answer.set("etag", &format!("\"{}\"", object.etag));
     answer.set("x-oss-hash-crc64ecma", &object.crc64.to_string());
+    if let Some(md5) = &object.content_md5 {
+        answer.set("content-md5", md5);
+    }
     echo_encryption(&mut answer, &object.headers);
     match callback {
         Some(callback) => callback.make(&at, &object, answer).await,

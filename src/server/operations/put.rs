@@ -12,9 +12,8 @@ use crate::server::store::{Address, Kind, NewObject, Sums};
 pub(super) async fn put_object(context: Context<'_>, at: Address, body: &mut Incoming) -> Result<Answer, Failure> {
     let request = context.request;
     let callback = Callback::of(request)?;
-    let headers = kept_headers(request)?;
+    let headers = kept_headers(context, &at.bucket)?;
     let keep = forbids_overwrite(request)?;
-    context.catalog.bucket(&at.bucket)?;
     let received = body.receive(context.catalog, request).await?;
     let mut answer = stored(&received.sums);
     echo_encryption(&mut answer, &headers);
@@ -29,7 +28,7 @@ pub(super) async fn put_object(context: Context<'_>, at: Address, body: &mut Inc
 
 pub(super) async fn append_object(context: Context<'_>, at: Address, body: &mut Incoming) -> Result<Answer, Failure> {
     let request = context.request;
-    let headers = kept_headers(request)?;
+    let headers = kept_headers(context, &at.bucket)?;
     let text = request.query("position").unwrap_or("");
     let refused = || Failure::argument("position", text, "position is a number of bytes.");
     let position: u64 = text.parse().map_err(|_| refused())?;

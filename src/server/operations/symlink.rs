@@ -4,9 +4,9 @@
 use std::sync::Arc;
 
 use http::StatusCode;
-use percent_encoding::{percent_decode_str, utf8_percent_encode};
+use percent_encoding::utf8_percent_encode;
 
-use super::headers::{forbids_overwrite, kept_headers};
+use super::headers::{decoded, forbids_overwrite, kept_headers};
 use super::{Answer, Context, call, writable};
 use crate::server::errors::{Code, Failure};
 use crate::server::store::{Address, Checksums, Kind, NewObject, Object};
@@ -17,15 +17,14 @@ pub(super) const TARGET: &str = "x-oss-symlink-target";
 
 pub(super) async fn put_symlink(context: Context<'_>, at: Address) -> Result<Answer, Failure> {
     let request = context.request;
-    let target = request.header(TARGET).and_then(|target| percent_decode_str(target).decode_utf8().ok());
+    let target = request.header(TARGET).and_then(decoded);
     let target = target.ok_or_else(|| Failure::argument(TARGET, "", "It is the percent-encoded key of the target."))?;
     writable(&target)?;
-    let mut headers = kept_headers(request)?;
-    headers.push((TARGET.to_owned(), target.into_owned()));
+    let mut headers = kept_headers(context, &at.bucket)?;
+    headers.push((TARGET.to_owned(), target));
     let keep = forbids_overwrite(request)?;
     let new = NewObject { sums: Checksums::new(true).finish(), headers, kind: Kind::Symlink };
     let object = call(context.catalog, move |catalog| {
-        catalog.bucket(&at.bucket)?;
         let mut blob = catalog.blob()?;
         blob.sync()?;
         catalog.put_object(&at, blob, new, keep)
@@ -38,8 +37,11 @@ pub(super) async fn put_symlink(context: Context<'_>, at: Address) -> Result<Ans
 
 pub(super) async fn get_symlink(context: Context<'_>, at: Address) -> Result<Answer, Failure> {
     let link = context.catalog.object(&at)?;
-    let target = link.header(TARGET).ok_or_else(|| wrong_type("The object is not a symbolic link."))?;
+    let refused = || Failure::new(Code::NotSymlink, "The object is not a symbolic link.");
+    let target = link.header(TARGET).ok_or_else(refused)?;
     let mut answer = Answer::new(StatusCode::OK);
+    let metadata = link.headers.iter().filter(|(name, _)| name.starts_with("x-oss-meta-"));
+    metadata.for_each(|(name, value)| answer.set(name, value));
     answer.set(TARGET, &utf8_percent_encode(target, ENCODED).to_string());
     answer.set("etag", &format!("\"{}\"", link.etag));
     answer.set("last-modified", &httpdate::fmt_http_date(link.modified));

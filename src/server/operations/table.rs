@@ -5,7 +5,6 @@
 
 use http::Method;
 
-use crate::server::auth::is_subresource;
 use crate::server::errors::{Code, Failure};
 use crate::server::request::Request;
 
@@ -19,7 +18,8 @@ enum Level {
     Object,
 }
 
-/// One line of the table: what must be there, and what else may be.
+/// One line of the table: what must be there, and what else may be. A query parameter that is neither is refused: to
+/// ignore one would be to do something else than what was asked for.
 struct Row {
     operation: Operation,
     method: Method,
@@ -28,8 +28,8 @@ struct Row {
     query: &'static [&'static str],
     /// A header that selects it.
     header: Option<&'static str>,
-    /// Further sub-resources it takes.
-    also: &'static [&'static str],
+    /// Further query parameters that it takes, or that change nothing about it.
+    also: &'static [&'static [&'static str]],
 }
 
 macro_rules! operations {
@@ -61,43 +61,46 @@ macro_rules! operations {
 }
 
 operations! {
-    UploadPartCopy          PUT    Object  ["partNumber", "uploadId"], Some("x-oss-copy-source"), [];
-    UploadPart              PUT    Object  ["uploadId"], None, ["partNumber"];
-    PutObjectAcl            PUT    Object  ["acl"], None, [];
-    PutObjectTagging        PUT    Object  ["tagging"], None, [];
-    PutSymlink              PUT    Object  ["symlink"], None, [];
-    CopyObject              PUT    Object  [], Some("x-oss-copy-source"), [];
-    PutObject               PUT    Object  [], None, ["callback", "callback-var"];
-    InitiateMultipartUpload POST   Object  ["uploads"], None, ["sequential"];
-    CompleteMultipartUpload POST   Object  ["uploadId"], None, ["callback", "callback-var"];
-    AppendObject            POST   Object  ["append"], None, ["position"];
-    RestoreObject           POST   Object  ["restore"], None, [];
-    ListParts               GET    Object  ["uploadId"], None, [];
-    GetObjectAcl            GET    Object  ["acl"], None, [];
-    GetObjectTagging        GET    Object  ["tagging"], None, [];
-    GetSymlink              GET    Object  ["symlink"], None, [];
-    GetObject               GET    Object  [], None, OVERRIDES;
-    GetObjectMeta           HEAD   Object  ["objectMeta"], None, [];
-    HeadObject              HEAD   Object  [], None, OVERRIDES;
-    AbortMultipartUpload    DELETE Object  ["uploadId"], None, [];
-    DeleteObjectTagging     DELETE Object  ["tagging"], None, [];
-    DeleteObject            DELETE Object  [], None, [];
-    ListMultipartUploads    GET    Bucket  ["uploads"], None, [];
+    UploadPartCopy          PUT    Object  ["partNumber", "uploadId"], Some(COPIES), [SEQUENTIAL, OVERRIDES];
+    UploadPart              PUT    Object  ["uploadId"], None, [&["partNumber"], SEQUENTIAL, OVERRIDES];
+    PutObjectAcl            PUT    Object  ["acl"], None, [VERSION];
+    PutObjectTagging        PUT    Object  ["tagging"], None, [VERSION];
+    PutSymlink              PUT    Object  ["symlink"], None, [OVERRIDES];
+    CopyObject              PUT    Object  [], Some(COPIES), [OVERRIDES];
+    PutObject               PUT    Object  [], None, [CALLBACK, OVERRIDES];
+    InitiateMultipartUpload POST   Object  ["uploads"], None, [SEQUENTIAL, ENCODING, OVERRIDES];
+    CompleteMultipartUpload POST   Object  ["uploadId"], None, [CALLBACK, SEQUENTIAL, ENCODING, OVERRIDES];
+    AppendObject            POST   Object  ["append"], None, [&["position"], OVERRIDES];
+    RestoreObject           POST   Object  ["restore"], None, [VERSION];
+    ListParts               GET    Object  ["uploadId"], None, [PART_PAGE, SEQUENTIAL];
+    GetObjectAcl            GET    Object  ["acl"], None, [VERSION];
+    GetObjectTagging        GET    Object  ["tagging"], None, [VERSION];
+    GetSymlink              GET    Object  ["symlink"], None, [VERSION];
+    GetObject               GET    Object  [], None, [OVERRIDES, VERSION];
+    GetObjectMeta           HEAD   Object  ["objectMeta"], None, [VERSION];
+    HeadObject              HEAD   Object  [], None, [OVERRIDES, VERSION];
+    AbortMultipartUpload    DELETE Object  ["uploadId"], None, [SEQUENTIAL];
+    DeleteObjectTagging     DELETE Object  ["tagging"], None, [VERSION];
+    DeleteObject            DELETE Object  [], None, [VERSION];
+    ListObjectVersions      GET    Bucket  ["versions"], None, [PAGE, MAX_KEYS, VERSION_PAGE];
+    GetBucketVersioning     GET    Bucket  ["versioning"], None, [];
+    ListMultipartUploads    GET    Bucket  ["uploads"], None, [PAGE, UPLOAD_PAGE];
     GetBucketInfo           GET    Bucket  ["bucketInfo"], None, [];
     GetBucketLocation       GET    Bucket  ["location"], None, [];
     GetBucketStat           GET    Bucket  ["stat"], None, [];
     GetBucketAcl            GET    Bucket  ["acl"], None, [];
-    ListObjectsV2           GET    Bucket  ["list-type"], None, ["continuation-token"];
-    ListObjects             GET    Bucket  [], None, [];
-    DeleteMultipleObjects   POST   Bucket  ["delete"], None, [];
+    ListObjectsV2           GET    Bucket  ["list-type"], None, [PAGE, MAX_KEYS, AFTER];
+    ListObjects             GET    Bucket  [], None, [PAGE, MAX_KEYS, &["marker"]];
+    DeleteMultipleObjects   POST   Bucket  ["delete"], None, [ENCODING];
+    HeadBucket              HEAD   Bucket  [], None, [];
     PutBucketAcl            PUT    Bucket  ["acl"], None, [];
     PutBucket               PUT    Bucket  [], None, [];
     DeleteBucket            DELETE Bucket  [], None, [];
-    ListBuckets             GET    Service [], None, [];
+    ListBuckets             GET    Service [], None, [&["prefix", "marker"], MAX_KEYS];
 }
 
 /// Query parameters that replace a header of the answer: `response-` and its name.
-pub(super) const OVERRIDES: [&str; 6] = [
+pub(super) const OVERRIDES: &[&str] = &[
     "response-content-type",
     "response-content-language",
     "response-expires",
@@ -106,8 +109,25 @@ pub(super) const OVERRIDES: [&str; 6] = [
     "response-content-encoding",
 ];
 
-/// Sub-resources that may be on any request: how it is signed, paid for and paced.
+/// The header of a copy.
+const COPIES: &str = "x-oss-copy-source";
+const CALLBACK: &[&str] = &["callback", "callback-var"];
+const SEQUENTIAL: &[&str] = &["sequential"];
+const VERSION: &[&str] = &["versionId"];
+const ENCODING: &[&str] = &["encoding-type"];
+/// What every listing takes.
+const PAGE: &[&str] = &["prefix", "delimiter", "encoding-type"];
+const MAX_KEYS: &[&str] = &["max-keys"];
+const PART_PAGE: &[&str] = &["max-parts", "part-number-marker", "encoding-type"];
+const UPLOAD_PAGE: &[&str] = &["key-marker", "upload-id-marker", "max-uploads"];
+const VERSION_PAGE: &[&str] = &["key-marker", "version-id-marker"];
+const AFTER: &[&str] = &["start-after", "continuation-token", "fetch-owner"];
+
+/// Query parameters that may be on any request: how it is signed, paid for and paced.
 const ANYWHERE: &[&str] = &[
+    "Expires",
+    "OSSAccessKeyId",
+    "Signature",
     "security-token",
     "x-oss-additional-headers",
     "x-oss-credential",
@@ -119,6 +139,8 @@ const ANYWHERE: &[&str] = &[
     "x-oss-signature-version",
     "x-oss-traffic-limit",
 ];
+
+const CONDITIONS: [&str; 4] = ["if-match", "if-none-match", "if-modified-since", "if-unmodified-since"];
 
 impl Operation {
     /// Whether it only looks at one object: what may be allowed to everybody.
@@ -158,11 +180,23 @@ impl Operation {
         )
     }
 
+    /// The service knows conditions for reading. One on a write that is ignored would overwrite what it was to protect.
+    fn check_conditions(self, request: &Request) -> Result<(), Failure> {
+        let given = CONDITIONS.iter().find(|name| request.headers.contains_key(**name));
+        match given.filter(|_| self.writes_object() && self != Self::ListParts) {
+            Some(name) => {
+                let message = "A header you provided implies functionality that is not implemented.";
+                Err(Failure::new(Code::NotImplemented, message).with("Header", *name))
+            }
+            None => Ok(()),
+        }
+    }
+
     /// Chooses by method, level, query and headers.
     ///
     /// # Errors
-    /// `NotImplemented` if the request selects something that this server does not do, `MethodNotAllowed` for methods
-    /// that the service does not know.
+    /// `NotImplemented` if the request selects something that this server does not do or has a query parameter that is
+    /// not known for its operation, `MethodNotAllowed` for methods that the service does not know.
     pub fn of(request: &Request) -> Result<Self, Failure> {
         let level = match (&request.bucket, &request.key) {
             (Some(_), Some(_)) => Object,
@@ -171,12 +205,14 @@ impl Operation {
         };
         let row = TABLE.iter().find(|row| row.method == request.method && row.level == level && row.fits(request));
         let Some(row) = row else { return Err(unknown(request, level)) };
-        let known = |name: &str| {
-            !is_subresource(name) || [row.query, row.also, ANYWHERE].iter().any(|names| names.contains(&name))
-        };
+        let known = |name: &str| [row.query, ANYWHERE].iter().chain(row.also).any(|names| names.contains(&name));
         match request.query.iter().find(|(name, _)| !known(name)) {
             Some((name, _)) => Err(Failure::not_implemented(&format!("the query parameter {name:?} here"))),
-            None => Ok(row.operation),
+            None => {
+                request.names_current_version()?;
+                row.operation.check_conditions(request)?;
+                Ok(row.operation)
+            }
         }
     }
 }

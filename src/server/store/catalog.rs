@@ -22,28 +22,42 @@ use crate::server::xml::ListedPart;
 
 pub(crate) use overview::{BucketView, UploadView};
 
+/// The header with the access control list of an object.
+const ACL: &str = "x-oss-object-acl";
+
 /// Why the catalog did not do it.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Refusal {
-    #[error("no such bucket")]
+    #[error("The specified bucket does not exist.")]
     NoSuchBucket,
-    #[error("no such key")]
+    #[error("The specified key does not exist.")]
     NoSuchKey,
-    #[error("no such upload")]
+    #[error(
+        "The specified upload does not exist. The upload ID may be invalid, or the upload may have been aborted or completed."
+    )]
     NoSuchUpload,
-    #[error("the bucket is not empty: delete its objects and abort its uploads first")]
+    #[error("The bucket exists with another storage class or redundancy, which cannot be changed.")]
+    BucketExists,
+    #[error("The bucket is not empty: delete its objects and abort its uploads first.")]
     BucketNotEmpty,
-    #[error("the key exists and may not be overwritten")]
+    #[error("The object you specified already exists and can not be overwritten.")]
     AlreadyExists,
-    #[error("the object was not made by appending")]
+    #[error("The object is not appendable")]
     NotAppendable,
-    #[error("the object has {bytes} bytes: append there")]
+    #[error("Position is not equal to file length: append at {bytes}.")]
     Position { bytes: u64 },
-    #[error("part numbers are not strictly ascending")]
+    #[error("The list of parts was not in ascending order. Parts list must specified in order by part number.")]
     PartOrder,
-    #[error("part {0} is missing or has another ETag")]
+    #[error("For sequential multipart upload, you must upload or complete parts with sequential part number.")]
+    PartNotSequential(u32),
+    #[error("For sequential multipart upload, you can't overwrite uploaded parts.")]
+    PartExists { number: u32, etag: String },
+    #[error(
+        "One or more of the specified parts could not be found or the specified entity tag might not have matched the \
+         part's entity tag."
+    )]
     Part(u32),
-    #[error("part {number} has only {bytes} bytes")]
+    #[error("Your proposed upload is smaller than the minimum allowed size.")]
     PartTooSmall { number: u32, bytes: u64 },
     #[error(transparent)]
     Io(#[from] io::Error),
@@ -162,11 +176,11 @@ impl Catalog {
         self.medium.blob()
     }
 
-    /// Makes the bucket unless it exists.
+    /// Makes the bucket unless it exists; one that exists and is another kind of bucket is not what was asked for.
     pub fn make_bucket(&self, bucket: &Bucket, record: BucketRecord) -> Result<()> {
         let _turn = self.turn(bucket);
-        if read(&self.buckets).contains_key(bucket) {
-            return Ok(());
+        if let Some(there) = read(&self.buckets).get(bucket) {
+            return if there.record.is_as(&record) { Ok(()) } else { Err(Refusal::BucketExists) };
         }
         self.medium.make_bucket(bucket, &record)?;
         let state = BucketState { record, objects: BTreeMap::new() };
@@ -228,6 +242,7 @@ impl Catalog {
         let object = match self.appendable(at, position)? {
             None => new.at(at),
             Some(old) => Object {
+                headers: with_acl(old.headers.clone(), new.headers.into_iter().find(|(name, _)| name == ACL)),
                 bytes: old.bytes + new.sums.bytes,
                 etag: appended_etag(&old.etag, &new.sums),
                 crc64: crc64::combine_all([(old.crc64, old.bytes), (new.sums.crc64, new.sums.bytes)]),
@@ -316,6 +331,13 @@ impl Catalog {
         Ok(self.upload_state(at, id)?.upload.clone())
     }
 
+    /// What was fixed when the upload began, if it takes a part of this number now.
+    pub fn upload_for(&self, at: &Address, id: &UploadId, number: u32) -> Result<Upload> {
+        let state = self.upload_state(at, id)?;
+        state.admit(number)?;
+        Ok(state.upload.clone())
+    }
+
     /// Takes a part in place of an earlier one of that number.
     pub fn put_part(&self, at: &Address, id: &UploadId, number: u32, blob: Box<dyn Blob>, sums: Sums) -> Result<()> {
         let state = self.upload_state(at, id)?;
@@ -323,7 +345,9 @@ impl Catalog {
         if !*open {
             return Err(Refusal::NoSuchUpload);
         }
-        let _turn = self.turn(&(id, number));
+        // Parts that come in order wait for each other, others only for those of their number.
+        let _turn = self.turn(&(id, if state.upload.sequential { 0 } else { number }));
+        state.admit(number)?;
         let part = StoredPart { bytes: sums.bytes, sums, modified: SystemTime::now() };
         let old = lock(&state.parts).get(&number).cloned();
         self.medium.put_part(id, blob, (number, &part), old.as_ref().map(|old| (number, old)))?;
@@ -385,7 +409,10 @@ impl Catalog {
         self.check_overwrite(at, last.keep || state.upload.forbid_overwrite)?;
         let blob = self.medium.join(id, &parts)?;
         let mut object = joined(&state.upload, &parts);
-        object.headers.extend(last.acl.map(|acl| ("x-oss-object-acl".to_owned(), acl)));
+        if state.upload.sequential && self.medium.wants_md5() {
+            object.content_md5 = Sums::read(&*blob)?.content_md5();
+        }
+        object.headers = with_acl(object.headers, last.acl.map(|acl| (ACL.to_owned(), acl)));
         let object = self.show(at, blob, object)?;
         *open = false;
         self.forget(id)?;
@@ -452,12 +479,38 @@ impl UploadState {
         Self { upload, parts: Mutex::new(parts), open: RwLock::new(true) }
     }
 
+    /// An upload whose parts come in order takes only the next one.
+    fn admit(&self, number: u32) -> Result<()> {
+        if !self.upload.sequential {
+            return Ok(());
+        }
+        let parts = lock(&self.parts);
+        let next = parts.last_key_value().map_or(1, |(last, _)| last + 1);
+        match parts.get(&number) {
+            Some(part) => Err(Refusal::PartExists { number, etag: part.sums.etag() }),
+            None if number == next => Ok(()),
+            None => Err(Refusal::PartNotSequential(number)),
+        }
+    }
+
+    /// Numbers ascend, and where parts came in order there is no gap.
+    fn check_order(&self, list: &[ListedPart]) -> Result<()> {
+        if !list.is_sorted_by(|a, b| a.number < b.number) {
+            return Err(Refusal::PartOrder);
+        }
+        let mut numbered = list.iter().map(|listed| listed.number).zip(1..);
+        match numbered.find(|(number, wanted)| self.upload.sequential && number != wanted) {
+            Some((number, _)) => Err(Refusal::PartNotSequential(number)),
+            None => Ok(()),
+        }
+    }
+
     /// The parts to join, checked.
     fn chosen(&self, list: Option<&[ListedPart]>) -> Result<Vec<(u32, StoredPart)>> {
+        self.check_order(list.unwrap_or_default())?;
         let parts = lock(&self.parts);
         let chosen = match list {
             None => parts.iter().map(|(number, part)| (*number, part.clone())).collect(),
-            Some(list) if !list.is_sorted_by(|a, b| a.number < b.number) => return Err(Refusal::PartOrder),
             Some(list) => list.iter().map(|listed| pick(&parts, listed)).collect::<Result<Vec<_>>>()?,
         };
         let small = |(_, part): &&(u32, StoredPart)| part.bytes < Limits::OSS.part_bytes_min;
@@ -466,6 +519,15 @@ impl UploadState {
             None => Ok(chosen),
         }
     }
+}
+
+/// The access control list may be said anew by a later request than the one that fixed the other headers.
+fn with_acl(mut headers: Headers, acl: Option<(String, String)>) -> Headers {
+    if acl.is_some() {
+        headers.retain(|(name, _)| name != ACL);
+    }
+    headers.extend(acl);
+    headers
 }
 
 fn pick(parts: &BTreeMap<u32, StoredPart>, listed: &ListedPart) -> Result<(u32, StoredPart)> {
@@ -478,7 +540,7 @@ fn joined(upload: &Upload, parts: &[(u32, StoredPart)]) -> Object {
     Object {
         key: upload.key.clone(),
         bytes: parts.iter().map(|(_, part)| part.bytes).sum(),
-        etag: joined_etag(parts.iter().map(|(_, part)| &part.sums)),
+        etag: joined_etag(parts.iter().map(|(_, part)| part.sums.etag())),
         crc64: crc64::combine_all(parts.iter().map(|(_, part)| (part.sums.crc64, part.bytes))),
         content_md5: None,
         kind: Kind::Multipart,

@@ -154,7 +154,7 @@ impl DirMedium {
 
     fn new_blob(&self) -> io::Result<FileBlob> {
         let path = self.incoming();
-        let file = File::options().create_new(true).write(true).open(&path)?;
+        let file = File::options().create_new(true).read(true).write(true).open(&path)?;
         Ok(FileBlob { file, path, named: false })
     }
 
@@ -341,6 +341,12 @@ impl Blob for FileBlob {
 
     fn into_any(self: Box<Self>) -> Box<dyn Any> {
         self
+    }
+}
+
+impl Content for FileBlob {
+    fn read(&self, at: u64, max: usize) -> io::Result<Bytes> {
+        Content::read(&self.file, at, max)
     }
 }
 

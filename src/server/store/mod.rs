@@ -48,7 +48,8 @@ pub(crate) struct Object {
     /// Without quotes.
     pub etag: String,
     pub crc64: u64,
-    /// Base64 of the MD5 of the content; `None` for objects joined from parts and for stores without MD5.
+    /// Base64 of the MD5 of the content; `None` for objects joined from parts that came in any order and for stores
+    /// without MD5.
     pub content_md5: Option<String>,
     pub kind: Kind,
     pub headers: Headers,
@@ -129,6 +130,20 @@ impl BucketRecord {
     pub fn new() -> Self {
         Self { created: SystemTime::now(), acl: Acl::Private, storage_class: None, redundancy: None }
     }
+
+    pub fn storage_class(&self) -> &str {
+        self.storage_class.as_deref().unwrap_or("Standard")
+    }
+
+    pub fn redundancy(&self) -> &str {
+        self.redundancy.as_deref().unwrap_or("LRS")
+    }
+
+    /// Whether it is what was asked for, as far as something was.
+    fn is_as(&self, wanted: &Self) -> bool {
+        wanted.storage_class.as_deref().is_none_or(|class| class == self.storage_class())
+            && wanted.redundancy.as_deref().is_none_or(|redundancy| redundancy == self.redundancy())
+    }
 }
 
 /// What is known of a part.
@@ -149,6 +164,9 @@ pub(crate) struct Upload {
     pub key: String,
     pub headers: Headers,
     pub forbid_overwrite: bool,
+    /// Parts come in the order of their numbers, from 1 and each once.
+    #[serde(default)]
+    pub sequential: bool,
     pub initiated: SystemTime,
 }
 
@@ -159,15 +177,15 @@ pub(crate) struct Survivors {
     pub uploads: Vec<(UploadId, Upload, BTreeMap<u32, StoredPart>)>,
 }
 
-/// Bytes on their way in. Dropped before it was handed to its medium, it leaves nothing.
-pub(crate) trait Blob: Send {
+/// Bytes on their way in, which can be read again. Dropped before it was handed to its medium, it leaves nothing.
+pub(crate) trait Blob: Content {
     fn write(&mut self, chunk: Bytes) -> io::Result<()>;
     /// Makes the bytes durable, still under no name.
     fn sync(&mut self) -> io::Result<()>;
     fn into_any(self: Box<Self>) -> Box<dyn std::any::Any>;
 }
 
-/// An open object; what is read stays that of one version whatever happens to the name.
+/// Bytes that stay: those of an open object are of one version whatever happens to its name.
 pub(crate) trait Content: Send + Sync {
     /// Up to `max` bytes from `at`; empty only at the end.
     fn read(&self, at: u64, max: usize) -> io::Result<Bytes>;

@@ -27,6 +27,12 @@ impl Blob for NullBlob {
     }
 }
 
+impl Content for NullBlob {
+    fn read(&self, _: u64, _: usize) -> io::Result<Bytes> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+}
+
 impl Medium for NullMedium {
     fn waits(&self) -> bool {
         false
