@@ -13,6 +13,7 @@
 //! | `source` | where the bytes come from: mmap, io_uring, pread |
 //! | [`model`] | values and rules |
 //! | [`server`] | the embedded OSS |
+//! | `threads` | runtimes that have their threads before work begins |
 
 //! One upload in ten lines:
 //!
@@ -50,3 +51,5 @@ pub mod server;
 #[doc(hidden)]
 pub mod source;
 pub mod store;
+#[doc(hidden)]
+pub mod threads;

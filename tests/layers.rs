@@ -8,17 +8,17 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-const ALL_LAYERS: [&str; 10] =
-    ["model", "source", "store", "net", "checkpoint", "error", "engine", "client", "blocking", "server"];
+const ALL_LAYERS: [&str; 11] =
+    ["model", "source", "store", "net", "checkpoint", "error", "engine", "client", "blocking", "server", "threads"];
 
 const BELOW_ENGINE: &[&str] = &["model", "source", "store", "net", "checkpoint", "error"];
 const BELOW_FACES: &[&str] =
-    &["model", "source", "store", "net", "checkpoint", "error", "engine", "client", "blocking"];
+    &["model", "source", "store", "net", "checkpoint", "error", "engine", "client", "blocking", "threads"];
 
 /// What a module may import of the crate, besides itself.
 fn may_import(module: &str) -> Option<&'static [&'static str]> {
     Some(match module {
-        "model" => &[],
+        "model" | "threads" => &[],
         "source" | "store" | "net" | "checkpoint" | "server" => &["model"],
         // Of the four layers, their error types only.
         "error" => &["model", "source", "store", "net", "checkpoint"],
