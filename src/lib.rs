@@ -14,6 +14,7 @@
 //! | `os` | what is asked of the system in more than one place |
 //! | [`model`] | values and rules |
 //! | [`server`] | the embedded OSS |
+//! | `threads` | runtimes that have their threads before work begins |
 
 //! One upload in ten lines:
 //!
@@ -53,3 +54,5 @@ pub mod server;
 #[doc(hidden)]
 pub mod source;
 pub mod store;
+#[doc(hidden)]
+pub mod threads;
