@@ -45,6 +45,10 @@ impl Job<'_> {
             stored => stored?,
         };
         let verified = verify_object(crc64, &stored, self.transfer.counters.parts_unverified.load(Relaxed))?;
+        if let Some(expected) = stored.etag_by_rule.as_ref().filter(|expected| **expected != stored.etag) {
+            let message = format!("the object has the ETag {}; that of its parts would be {expected}", stored.etag);
+            self.transfer.tell(Event::Warning { message });
+        }
         let completed = completed(&stored, verified);
         let uploaded = self.uploaded(stored, crc64, verified, Some((upload_id, parts)));
         if let Some(session) = session
@@ -130,6 +134,7 @@ impl Job<'_> {
         Ok(Some(ObjectStored {
             status: 200,
             etag,
+            etag_by_rule: None,
             crc64: info.crc64,
             version_id: info.version_id,
             request_id: info.request_id,

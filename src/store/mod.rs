@@ -17,7 +17,7 @@ use bytes::Bytes;
 use http::{HeaderMap, Method, Request, Response};
 use sha2::{Digest, Sha256};
 
-use crate::model::object::{Bucket, Description, Key};
+use crate::model::object::{Bucket, Description, ETag, Key};
 use crate::model::part::Limits;
 use crate::model::retry::Fault;
 use crate::model::settings::{ClientSettings, ObjectOptions};
@@ -109,6 +109,9 @@ pub trait Dialect: Send + Sync {
     fn describe(&self, options: &ObjectOptions, key: &Key, stage: Stage, headers: &mut HeaderMap);
 
     fn marks(&self, headers: &HeaderMap) -> Marks;
+
+    /// The tag of an object that is joined of parts with these tags, if a rule tells; `headers`: those of the answer.
+    fn joined_etag(&self, parts: &[&ETag], headers: &HeaderMap) -> Option<ETag>;
 
     /// What an answer without success means.
     fn fault(&self, response: &Response<Bytes>) -> Fault;

@@ -79,7 +79,9 @@ impl Operation for Complete<'_> {
         let named = if callback { None } else { xml::read::<Document>(response.body()).ok().and_then(|d| d.etag) };
         // The object is there: a tag that makes no sense is none.
         let named = named.map(|text| ETag::new(&text)).filter(ETag::is_credible);
-        ObjectStored::read(dialect, response, named, callback)
+        let stored = ObjectStored::read(dialect, response, named, callback)?;
+        let parts: Vec<_> = self.parts.iter().map(|(_, etag)| etag).collect();
+        Ok(ObjectStored { etag_by_rule: dialect.joined_etag(&parts, response.headers()), ..stored })
     }
 }
 
@@ -121,7 +123,8 @@ mod tests {
     #[test]
     fn the_tag_is_taken_from_the_body_where_the_header_has_none() {
         let body = "<CompleteMultipartUploadResult><ETag>&quot;X-3&quot;</ETag></CompleteMultipartUploadResult>";
-        assert_eq!(reply(&ObjectOptions::default(), 200, body).unwrap().etag, ETag::new("X-3"));
+        let stored = reply(&ObjectOptions::default(), 200, body).unwrap();
+        assert_eq!((stored.etag, stored.etag_by_rule), (ETag::new("X-3"), None), "the part's tag is no MD5");
         assert_eq!(reply(&ObjectOptions::default(), 200, "").unwrap_err().kind, FaultKind::Protocol);
     }
 }

@@ -28,6 +28,8 @@ pub struct ObjectStored {
     pub status: u16,
     /// Empty if the callback failed and the answer named none.
     pub etag: ETag,
+    /// The tag that an object joined of its parts has by the store's rule, where the rule is known.
+    pub etag_by_rule: Option<ETag>,
     /// Checksum of the object, if the store named one.
     pub crc64: Option<u64>,
     pub version_id: Option<String>,
@@ -52,6 +54,7 @@ impl ObjectStored {
         Ok(Self {
             status: response.status().as_u16(),
             etag,
+            etag_by_rule: None,
             crc64: marks.crc64,
             version_id: marks.version_id,
             request_id: marks.request_id,

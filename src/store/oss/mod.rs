@@ -7,11 +7,12 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, HeaderName};
 use http::{HeaderMap, HeaderValue, Request, Response};
+use md5::{Digest, Md5};
 
 use super::credentials::Credentials;
 use super::shown::shown;
 use super::{Call, Dialect, Marks, Stage};
-use crate::model::object::Key;
+use crate::model::object::{ETag, Key};
 use crate::model::part::Limits;
 use crate::model::retry::Fault;
 use crate::model::settings::{ClientSettings, ObjectOptions, Signature};
@@ -119,6 +120,19 @@ impl Dialect for Oss {
             storage_class: text("x-oss-storage-class"),
             metadata,
         }
+    }
+
+    /// The MD5 of the parts' tags as upper-case text, and their number (specification, section 4.14). Tags of encrypted
+    /// objects are none of MD5s.
+    fn joined_etag(&self, parts: &[&ETag], headers: &HeaderMap) -> Option<ETag> {
+        let is_md5 = |etag: &&ETag| etag.as_str().len() == 32 && etag.as_str().bytes().all(|c| c.is_ascii_hexdigit());
+        if headers.contains_key("x-oss-server-side-encryption") || !parts.iter().all(is_md5) {
+            return None;
+        }
+        let mut digest = Md5::new();
+        parts.iter().for_each(|etag| digest.update(etag.as_str().to_ascii_uppercase()));
+        let hex: String = digest.finalize().iter().map(|byte| format!("{byte:02X}")).collect();
+        Some(ETag::new(&format!("{hex}-{}", parts.len())))
     }
 
     fn fault(&self, response: &Response<Bytes>) -> Fault {
@@ -245,6 +259,18 @@ mod tests {
     fn tags_are_encoded_and_callbacks_are_base64() {
         assert_eq!(headers(Stage::Put)["x-oss-tagging"], "a%20b=c%26d");
         assert_eq!(headers(Stage::Put)["x-oss-callback"], "e30=");
+    }
+
+    #[test]
+    fn the_tag_of_a_joined_object_follows_from_those_of_its_parts() {
+        let oss = Oss::new(&ClientSettings::new("oss-cn-hangzhou.aliyuncs.com")).unwrap();
+        let [a, b] = ["5D41402ABC4B2A76B9719D911017C592", "7d793037a0760186574b0282f2f435e7"].map(ETag::new);
+        let mut headers = HeaderMap::new();
+        let expected = ETag::new("42B84D75CCD1176E729FC310B961AF25-2");
+        assert_eq!(oss.joined_etag(&[&a, &b], &headers), Some(expected));
+        assert_eq!(oss.joined_etag(&[&a, &ETag::new("opaque")], &headers), None);
+        headers.insert("x-oss-server-side-encryption", HeaderValue::from_static("KMS"));
+        assert_eq!(oss.joined_etag(&[&a, &b], &headers), None);
     }
 
     #[test]
