@@ -49,6 +49,7 @@ fn json(Inspection { checkpoint, torn_bytes }: &Inspection) -> serde_json::Value
         "parts": checkpoint.parts.iter().map(part).collect::<Vec<_>>(),
         "abandoned": checkpoint.abandoned.iter().map(open).collect::<Vec<_>>(),
         "torn_bytes": torn_bytes,
+        "completed": checkpoint.completed.as_ref().map(|done| json!({ "etag": done.etag.as_str(), "version_id": done.version_id })),
     })
 }
 
@@ -69,6 +70,12 @@ fn text(Inspection { checkpoint, torn_bytes }: &Inspection) -> String {
         binding.part_bytes,
         BinaryBytes(stored),
     );
+    if let Some(done) = &checkpoint.completed {
+        text += &format!(
+            "\nobject      stored, ETag {}; what follows is not finished: reading the file again, the receipt",
+            done.etag
+        );
+    }
     for open in &checkpoint.abandoned {
         text += &format!("\nto abort    {} of oss://{}/{} at {}", open.upload_id, open.bucket, open.key, open.endpoint);
     }

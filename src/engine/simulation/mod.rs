@@ -190,6 +190,11 @@ fn the_judges_notice_durable_parts_that_are_sent_again() {
 }
 
 #[test]
+fn the_judges_notice_an_object_that_is_sent_again_though_it_is_stored() {
+    noticed(Plant::HidesTheObject, "stored was forgotten");
+}
+
+#[test]
 fn the_judges_notice_parts_that_are_believed_of_a_file_that_moved() {
     noticed(Plant::TrustsTheFile, "an object that is not the file");
 }

@@ -18,4 +18,6 @@ pub enum Plant {
     TrustsTheFile,
     /// What the log knows is not used.
     ForgetsTheLog,
+    /// The store says that no object is there.
+    HidesTheObject,
 }

@@ -86,7 +86,12 @@ impl World {
                     open.hidden.remove(&number.get());
                 }
             }
-            self.live.as_mut().expect("appended behind a snapshot").apply(fact);
+            let log = self.live.as_mut().expect("appended behind a snapshot");
+            let forgets = fact == Record::UploadGone && log.completed.is_some();
+            log.apply(fact);
+            if forgets && self.object.as_ref() == Some(&self.content) {
+                self.break_promise("an object that is stored was forgotten");
+            }
         }
     }
 

@@ -160,7 +160,9 @@ impl World {
     }
 
     fn head(&self) -> Answer {
-        let Some(object) = &self.object else { return refusal(404, "NoSuchKey") };
+        let Some(object) = self.object.as_ref().filter(|_| self.plant != Plant::HidesTheObject) else {
+            return refusal(404, "NoSuchKey");
+        };
         let (etag, crc64) = marks(object);
         let mut headers = part_headers(etag, crc64);
         headers.push(("content-length", object.len().to_string()));
