@@ -246,7 +246,7 @@ fn config(args: &ServeArgs, secret: Option<Zeroizing<String>>) -> Result<Config,
     };
     let tls = match (&args.tls_cert, &args.tls_key) {
         (Some(certificates), Some(key)) => {
-            Some(Tls { certificates_pem: read(certificates)?.to_vec(), key_pem: read(key)? })
+            Some(Tls { certificates_pem: read_pem(certificates)?.to_vec(), key_pem: read_pem(key)? })
         }
         _ => None,
     };
@@ -270,8 +270,8 @@ fn config(args: &ServeArgs, secret: Option<Zeroizing<String>>) -> Result<Config,
     })
 }
 
-fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, ServeError> {
-    file::read(path).map_err(|source| ServeError::File { path: path.to_owned(), source })
+fn read_pem(path: &Path) -> Result<Zeroizing<Vec<u8>>, ServeError> {
+    file::read_pem(path).map_err(|source| ServeError::File { path: path.to_owned(), source })
 }
 
 /// Lines on standard output: the address, what to type next, and where to look. Scripts may wait for the first two.

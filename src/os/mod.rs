@@ -3,5 +3,7 @@
 //! | file | subject |
 //! |---|---|
 //! | `name.rs` | file names made of other file names, and where links lead |
+//! | `read.rs` | files that are read whole, once |
 
 pub mod name;
+pub mod read;
