@@ -5,7 +5,7 @@
 //! [`haul::store::credentials::chain`]. Empty variables count as unset. Every file is read once.
 
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use haul::client::{Client, Keyring};
@@ -192,6 +192,12 @@ pub fn settings(typed: &Connect, ossutil: Option<&Ossutil>, endpoint: String) ->
         settings.threads = threads.into();
     }
     Ok(settings)
+}
+
+/// Files that options of `typed` name, or that are read for want of one: outputs must not replace them.
+pub fn inputs(typed: &Connect) -> Vec<PathBuf> {
+    let home = env("HOME").map(|home| PathBuf::from(home).join(".ossutilconfig"));
+    [typed.config.clone().or(home), typed.ca_cert.clone()].into_iter().flatten().collect()
 }
 
 /// The file of `--config`, which must be there, or `~/.ossutilconfig`, which need not.
