@@ -88,7 +88,7 @@ impl Client {
         let https = store.endpoint().starts_with("https:");
         let memory = Memory::new(settings.memory, https, settings.buffer_bytes);
         let memory = memory.map_err(|e| Error::Settings(e.to_string()))?;
-        let tls = if https { Some(tls::client_config(settings.ca_cert.as_deref())?) } else { None };
+        let tls = if https { Some(tls::client_config(&settings)?) } else { None };
         let connector = Connector::new(tls, &settings.proxy, settings.connect_timeout, settings.idle_timeout);
         let connector = if settings.explain { connector.watchful() } else { connector };
         let threads = settings.threads.max(1);

@@ -1,10 +1,10 @@
 //! Where keys come from: small stand-ins of the metadata server, of STS and of credential URLs, on loopback.
 
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 use std::sync::{Arc, Mutex};
 
 use crate::common::*;
@@ -443,4 +443,138 @@ fn an_application_gives_keys_by_a_function_of_its_own_and_clients_share_them() {
         assert!(store.holds(&content));
     }
     assert_eq!(*calls.lock().unwrap(), 1);
+}
+
+/// `haul stat` by the file that `--config` names: the id that signed what reached `store`, if anything did.
+fn signer(
+    home: &Path,
+    config: &str,
+    stdin: Stdio,
+    variables: &[(&str, &str)],
+    store: &StandIn,
+) -> (Output, Vec<String>) {
+    let mut command = bare(home);
+    command.args(["stat", "oss://demo/k", "--attempts", "1", "--config", config]).stdin(stdin);
+    let output = command.envs(variables.iter().copied()).output().unwrap();
+    let id = |line: &String| {
+        Some(line.split_once("credential=").or(line.split_once("Credential="))?.1.split('/').next()?.to_owned())
+    };
+    let ids = store.asked().iter().flat_map(|asked| asked.headers.iter().filter_map(id).collect::<Vec<_>>()).collect();
+    (output, ids)
+}
+
+const OTHER: [(&str, &str); 2] = [("OSS_ACCESS_KEY_ID", "of-somebody-else"), ("OSS_ACCESS_KEY_SECRET", "x")];
+
+#[test]
+fn a_configuration_that_can_be_read_once_only_gives_key_and_endpoint() {
+    let home = tempfile::tempdir().unwrap();
+    let store = StandIn::start(|_, _| (404, String::new()));
+    let config = format!("[Credentials]\nendpoint={}\naccessKeyID=from-config\naccessKeySecret={CANARY}\n", store.url);
+    let (mut reader, mut writer) = std::io::pipe().unwrap();
+    writer.write_all(config.as_bytes()).unwrap();
+    drop(writer);
+    let away = [
+        ("OSS_ENDPOINT", "http://127.0.0.1:1"),
+        ("HAUL_ENDPOINT", "http://127.0.0.1:1"),
+        ("OSS_REGION", "cn-hangzhou"),
+    ];
+    let variables = [&OTHER[..], &away].concat();
+    let (output, ids) = signer(home.path(), "/dev/stdin", reader.try_clone().unwrap().into(), &variables, &store);
+    assert_eq!(ids, ["from-config"], "{}", text(&output.stderr));
+    assert_eq!(reader.read(&mut [0]).unwrap(), 0);
+    // The same pipe holds nothing the second time.
+    let (output, ids) = signer(home.path(), "/dev/stdin", reader.into(), &variables, &store);
+    assert_eq!((exit_code(&output), ids.len()), (4, 1), "{}", text(&output.stderr));
+    assert!(text(&output.stderr).contains("/dev/stdin"), "{}", text(&output.stderr));
+}
+
+#[test]
+fn files_of_other_editors_and_of_ossutil_2_are_read() {
+    let home = tempfile::tempdir().unwrap();
+    let path = home.path().join("config");
+    let old = format!("[Credentials]\naccessKeyID=from-file\naccessKeySecret={CANARY}\n");
+    let new = format!("[default]\naccessKeyID = from-file\naccess-key-secret = {CANARY}\nregion = cn-hangzhou\n");
+    let wide = |text: &str| [0xff, 0xfe].into_iter().chain(text.encode_utf16().flat_map(u16::to_le_bytes)).collect();
+    for content in [
+        format!("\u{feff}{old}").into_bytes(),
+        old.replace('\n', "\r\n").into_bytes(),
+        wide(&old),
+        new.clone().into_bytes(),
+        format!("\u{feff}{}", new.replace('\n', "\r\n")).into_bytes(),
+    ] {
+        std::fs::write(&path, content).unwrap();
+        let named =
+            bare(home.path()).args(["credentials", "--json", "--config"]).arg(&path).envs(OTHER).output().unwrap();
+        assert_eq!(identity(&named)["access_key_id"], "from-file");
+        std::fs::copy(&path, home.path().join(".ossutilconfig")).unwrap();
+        assert_eq!(identity(&who(home.path(), &[]))["access_key_id"], "from-file");
+        std::fs::remove_file(home.path().join(".ossutilconfig")).unwrap();
+    }
+    let sdk = home.path().join(".alibabacloud/credentials");
+    std::fs::create_dir(sdk.parent().unwrap()).unwrap();
+    let section = format!("\u{feff}[default]\r\ntype=access_key\r\naccess_key_id=c\r\naccess_key_secret={CANARY}\r\n");
+    std::fs::write(&sdk, section).unwrap();
+    assert_eq!(identity(&who(home.path(), &[]))["access_key_id"], "c");
+    std::fs::remove_file(sdk).unwrap();
+    let cli = home.path().join(".aliyun/config.json");
+    std::fs::create_dir(cli.parent().unwrap()).unwrap();
+    let profile = json!({ "name": "p", "mode": "AK", "access_key_id": "d", "access_key_secret": CANARY });
+    std::fs::write(&cli, format!("\u{feff}{}", json!({ "current": "p", "profiles": [profile] }))).unwrap();
+    assert_eq!(identity(&who(home.path(), &[]))["access_key_id"], "d");
+}
+
+#[test]
+fn a_file_in_which_nothing_is_understood_is_named_and_lets_nobody_else_sign() {
+    let home = tempfile::tempdir().unwrap();
+    let store = StandIn::start(|_, _| (404, String::new()));
+    let path = home.path().join("config");
+    let said = |output: Output| {
+        assert_eq!(exit_code(&output), 4, "{}", text(&output.stderr));
+        text(&output.stderr)
+    };
+    for content in ["", "# a comment\n", "[Credentails]\naccessKeyID=i\naccessKeySecret=canary\n", "accessKeyID=i\n"] {
+        std::fs::write(&path, content).unwrap();
+        let variables = [&OTHER[..], &[("OSS_ENDPOINT", &*store.url), ("OSS_REGION", "cn-hangzhou")]].concat();
+        let (output, ids) = signer(home.path(), path.to_str().unwrap(), Stdio::null(), &variables, &store);
+        assert!(said(output).contains(path.to_str().unwrap()) && ids.is_empty(), "{content}");
+    }
+    let uri = [("ALIBABA_CLOUD_CREDENTIALS_URI", &*store.url)];
+    for (name, content) in [
+        (".ossutilconfig", "[Credentials]\nendpoint=e\naccesKeyID=i\naccesKeySecret=canary\n"),
+        (".aliyun/config.json", "{\"current\":\"gone\",\"profiles\":[{\"name\":\"p\"}]}"),
+        (".alibabacloud/credentials", "[default]\naccess_key=i\nsecret=canary\n"),
+    ] {
+        let path = home.path().join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(&path, content).unwrap();
+        let said = said(who(home.path(), &uri));
+        assert!(said.contains(path.to_str().unwrap()), "{said}");
+        std::fs::remove_file(path).unwrap();
+    }
+    assert!(store.asked().is_empty());
+}
+
+#[test]
+fn a_token_file_with_a_byte_order_mark_is_read_and_an_empty_one_refused() {
+    let home = tempfile::tempdir().unwrap();
+    let sts = StandIn::start(|_, _| (200, lent("pod")));
+    let token = home.path().join("token");
+    let ask = |content: &[u8]| {
+        std::fs::write(&token, content).unwrap();
+        let variables = [
+            ("HAUL_STS_ENDPOINT", sts.url.as_str()),
+            ("ALIBABA_CLOUD_ROLE_ARN", "r"),
+            ("ALIBABA_CLOUD_OIDC_PROVIDER_ARN", "p"),
+            ("ALIBABA_CLOUD_OIDC_TOKEN_FILE", token.to_str().unwrap()),
+        ];
+        who(home.path(), &variables)
+    };
+    identity(&ask("\u{feff}canary.oidc.token\r\n".as_bytes()));
+    assert_eq!(sts.asked()[0].parameter("OIDCToken"), "canary.oidc.token");
+    for content in [vec![], b" \r\n".to_vec(), vec![b'x'; (64 << 10) + 1]] {
+        let output = ask(&content);
+        assert_eq!(exit_code(&output), 4);
+        assert!(text(&output.stderr).contains(token.to_str().unwrap()), "{}", text(&output.stderr));
+    }
+    assert_eq!(sts.asked().len(), 1, "half a token is not sent");
 }

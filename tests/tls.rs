@@ -119,3 +119,34 @@ fn plain_http_to_the_world_is_warned_of_once() {
     let own = put_well(&file, &store.endpoint, &[&PARTS[..], &["--addressing", "path"]].concat());
     assert!(named(&own, "warning").is_empty(), "{own:?}");
 }
+
+/// What is piped can be read once: here by those who connect to the store and by those who would ask STS.
+#[test]
+fn authorities_are_read_once_and_with_a_byte_order_mark() {
+    use std::io::Write;
+    const TOKEN: &str = "a-token-of-sts";
+    let scratch = tempfile::tempdir().unwrap();
+    let [cert, key] = certificate(scratch.path(), "127.0.0.1", 2200);
+    let marked = [b"\xef\xbb\xbf", &std::fs::read(&cert).unwrap()[..]].concat();
+    std::fs::write(&cert, &marked).unwrap();
+    let mut serve = haul();
+    serve.env("OSS_SESSION_TOKEN", TOKEN);
+    let tls = ["--tls-cert", cert.to_str().unwrap(), "--tls-key", key.to_str().unwrap()];
+    let store = Served::start_as(serve, scratch.path(), &tls);
+    let sts = canned(|_| {
+        let lent = serde_json::json!({ "AccessKeyId": ID, "AccessKeySecret": SECRET, "SecurityToken": TOKEN,
+                                       "Expiration": "2099-01-01T06:00:00Z" });
+        http("200 OK", "", &serde_json::json!({ "Credentials": lent }).to_string())
+    });
+    let config = scratch.path().join("config");
+    let role = "[default]\nmode=RamRoleArn\naccessKeyID=i\naccessKeySecret=s\nramRoleArn=r\n";
+    std::fs::write(&config, role).unwrap();
+    let (file, content) = random_file(scratch.path(), 350 << 10, 1);
+    let (reader, mut writer) = std::io::pipe().unwrap();
+    writer.write_all(&marked).unwrap();
+    drop(writer);
+    let mut put = put(&file, &store.endpoint, &["--ca-cert", "/dev/stdin", "--config", config.to_str().unwrap()]);
+    let output = put.env("HAUL_STS_ENDPOINT", format!("http://{}", sts.0)).stdin(reader).output().unwrap();
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    assert!(store.holds(&content));
+}

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::model::object::{Bucket, Description, ETag, Fingerprint, Key, UploadId};
 use crate::model::part::PartNumber;
+use crate::os::name::followed;
 
 pub mod journal;
 pub mod record;
@@ -217,6 +218,13 @@ pub struct Inspection {
 /// Whether a checkpoint of haul stands at `path`, be it damaged or not. Nothing is changed.
 pub fn is_one(path: &Path) -> bool {
     recovery::is_one(path)
+}
+
+/// The files of the checkpoint at `path`, be they there or not: itself and its lock.
+pub fn files_of(path: &Path) -> Vec<PathBuf> {
+    let path = followed(path).unwrap_or_else(|_| path.to_owned());
+    let lock = path.file_name().map(|name| path.with_file_name(wal::dir::lock_name(&name.to_string_lossy())));
+    [Some(path), lock].into_iter().flatten().collect()
 }
 
 /// Reads a checkpoint and changes nothing: no lock is taken, so a running transfer may be looked at.

@@ -1,7 +1,8 @@
 //! Which store, and who asks: from what was typed, the environment and ossutil's configuration file.
 //!
-//! Endpoint: `--endpoint`, `HAUL_ENDPOINT`, `OSS_ENDPOINT`, the file. Credentials: see
-//! [`haul::store::credentials::chain`]. Empty variables count as unset.
+//! Endpoint: `--endpoint`, the file of `--config`, `HAUL_ENDPOINT`, `OSS_ENDPOINT`, `~/.ossutilconfig`; at last the one of the
+//! region that a file names. Region: `--region`, the file of `--config`, `OSS_REGION`, `~/.ossutilconfig`. Credentials: see
+//! [`haul::store::credentials::chain`]. Empty variables count as unset. Every file is read once.
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -11,10 +12,11 @@ use haul::client::{Client, Keyring};
 use haul::error::Error;
 use haul::model::object::Bucket;
 use haul::model::settings::{Addressing, ClientSettings, Proxy, Signature};
+use haul::net::tls;
 use haul::server::Shape;
 use haul::store::Store;
 use haul::store::credentials::Credentials;
-use haul::store::credentials::chain::{Surroundings, choose};
+use haul::store::credentials::chain::{Ossutil, Surroundings, choose};
 use haul::store::credentials::ossutil::OssutilConfig;
 use haul::store::credentials::source::{Provider, Source};
 
@@ -86,9 +88,9 @@ pub fn connect(typed: &Connect, bucket: &Bucket) -> Result<Connection, Failure> 
 /// # Errors
 /// As [`connect`].
 pub fn place(typed: &Connect, bucket: &Bucket) -> Result<Place, Failure> {
-    let config = read_config(typed.config.as_deref())?;
-    let (endpoint, cname) = endpoint(typed, &config, bucket)?;
-    let mut settings = settings(typed, endpoint.clone());
+    let ossutil = ossutil(typed)?;
+    let (endpoint, cname) = endpoint(typed, ossutil.as_ref(), bucket)?;
+    let mut settings = settings(typed, ossutil.as_ref(), endpoint.clone())?;
     if cname {
         settings.addressing.get_or_insert(Addressing::Cname);
     }
@@ -96,7 +98,7 @@ pub fn place(typed: &Connect, bucket: &Bucket) -> Result<Place, Failure> {
         let (local, key) = local::start(Path::new(directory), bucket, &mut settings)?;
         return own(local, key, settings);
     }
-    let keyring = Arc::new(keyring(typed, &settings)?);
+    let keyring = Arc::new(keyring(ossutil.as_ref(), &settings)?);
     Ok(Place { settings, keyring, local: None })
 }
 
@@ -105,7 +107,7 @@ pub fn place(typed: &Connect, bucket: &Bucket) -> Result<Place, Failure> {
 /// # Errors
 /// Exit code 1 if it cannot be started.
 pub fn shaped(typed: &Connect, shape: Shape, bucket: &Bucket) -> Result<Place, Failure> {
-    let mut settings = settings(typed, String::new());
+    let mut settings = settings(typed, None, String::new())?;
     let (local, key) = local::start_shaped(shape, bucket, &mut settings)?;
     own(local, key, settings)
 }
@@ -120,8 +122,8 @@ fn own(local: Local, key: Credentials, settings: ClientSettings) -> Result<Place
 ///
 /// # Errors
 /// Exit code 4 without a source that is configured and in order.
-pub fn keyring(typed: &Connect, settings: &ClientSettings) -> Result<Keyring, Failure> {
-    let from = Surroundings { variable: &env, read: &file::read_text, config: typed.config.as_deref() };
+pub fn keyring(ossutil: Option<&Ossutil>, settings: &ClientSettings) -> Result<Keyring, Failure> {
+    let from = Surroundings { variable: &env, read: &file::read_text, ossutil };
     let provider =
         choose(&from).map_err(|e| Failure { hint: Some(SOURCES), ..Failure::new(CREDENTIALS, e.to_string()) })?;
     if let Some(path) = provider.secret_file.as_deref().filter(|path| others_may_read(path)) {
@@ -135,22 +137,42 @@ fn others_may_read(path: &Path) -> bool {
     std::fs::metadata(path).is_ok_and(|metadata| metadata.permissions().mode() & 0o044 != 0)
 }
 
-fn endpoint(typed: &Connect, config: &OssutilConfig, bucket: &Bucket) -> Result<(String, bool), Failure> {
-    let named = typed.endpoint.clone().or_else(|| env("HAUL_ENDPOINT")).or_else(|| env("OSS_ENDPOINT"));
-    if let Some(endpoint) = named {
-        return Ok((endpoint, false));
-    }
-    let configured = config.endpoint(bucket.as_str()).map(|(endpoint, cname)| (endpoint.to_owned(), cname));
-    configured.ok_or_else(|| {
-        Failure::usage(
+/// The endpoint, and whether it is a domain bound to the bucket.
+fn endpoint(typed: &Connect, ossutil: Option<&Ossutil>, bucket: &Bucket) -> Result<(String, bool), Failure> {
+    let plain = |endpoint: Option<String>| endpoint.map(|endpoint| (endpoint, false));
+    let of_file = |is_named| {
+        let (endpoint, cname) = configured(ossutil, is_named)?.endpoint(bucket.as_str())?;
+        Some((endpoint.to_owned(), cname))
+    };
+    let of_region = || {
+        let region = configured(ossutil, true).or(configured(ossutil, false))?.region()?;
+        Some(format!("oss-{}.aliyuncs.com", region.strip_prefix("oss-").unwrap_or(region)))
+    };
+    let found = plain(typed.endpoint.clone())
+        .or_else(|| of_file(true))
+        .or_else(|| plain(env("HAUL_ENDPOINT").or_else(|| env("OSS_ENDPOINT"))))
+        .or_else(|| of_file(false))
+        .or_else(|| plain(of_region()));
+    found.ok_or_else(|| match ossutil.map(|file| (&file.path, &file.config)) {
+        Some((path, Err(e))) => Failure::new(CREDENTIALS, format!("no endpoint, and {}: {e}", path.display())),
+        _ => Failure::usage(
             "no endpoint: use --endpoint, HAUL_ENDPOINT or OSS_ENDPOINT (or --endpoint local:DIR to try haul)",
-        )
+        ),
     })
 }
 
-pub fn settings(typed: &Connect, endpoint: String) -> ClientSettings {
+/// What the file says that `--config` names (`is_named`), or the one of the home directory.
+fn configured(ossutil: Option<&Ossutil>, is_named: bool) -> Option<&OssutilConfig> {
+    ossutil.filter(|file| file.is_named == is_named)?.config.as_ref().ok()
+}
+
+/// # Errors
+/// Exit code 2 for a file of authorities that cannot be read.
+pub fn settings(typed: &Connect, ossutil: Option<&Ossutil>, endpoint: String) -> Result<ClientSettings, Failure> {
     let mut settings = ClientSettings::new(endpoint);
-    settings.region = typed.region.clone().or_else(|| env("OSS_REGION"));
+    let region = |is_named| configured(ossutil, is_named)?.region().map(str::to_owned);
+    settings.region =
+        typed.region.clone().or_else(|| region(true)).or_else(|| env("OSS_REGION")).or_else(|| region(false));
     settings.signature = match typed.signature {
         args::Signature::V4 => Signature::V4,
         args::Signature::V1 => Signature::V1,
@@ -161,6 +183,7 @@ pub fn settings(typed: &Connect, endpoint: String) -> ClientSettings {
         args::Addressing::Cname => Addressing::Cname,
     });
     settings.ca_cert = typed.ca_cert.clone();
+    settings.ca_pem = typed.ca_cert.as_deref().map(tls::read_pem).transpose().map_err(Error::from)?;
     settings.proxy = typed.proxy.clone().map_or(Proxy::Environment, |proxy| Proxy::Url(proxy.0));
     settings.connect_timeout = typed.connect_timeout;
     settings.idle_timeout = typed.idle_timeout;
@@ -168,17 +191,28 @@ pub fn settings(typed: &Connect, endpoint: String) -> ClientSettings {
     if let Some(threads) = typed.threads {
         settings.threads = threads.into();
     }
-    settings
+    Ok(settings)
+}
+
+/// Files that options of `typed` name, or that are read for want of one: outputs must not replace them.
+pub fn inputs(typed: &Connect) -> Vec<PathBuf> {
+    let home = env("HOME").map(|home| PathBuf::from(home).join(".ossutilconfig"));
+    [typed.config.clone().or(home), typed.ca_cert.clone()].into_iter().flatten().collect()
 }
 
 /// The file of `--config`, which must be there, or `~/.ossutilconfig`, which need not.
-fn read_config(named: Option<&Path>) -> Result<OssutilConfig, Failure> {
-    let default = || env("HOME").map(|home| PathBuf::from(home).join(".ossutilconfig"));
-    let Some(path) = named.map(Path::to_owned).or_else(default) else { return Ok(OssutilConfig::default()) };
-    let text = match file::read_text(&path) {
-        Ok(text) => text,
-        Err(_) if named.is_none() => return Ok(OssutilConfig::default()),
-        Err(cause) => return Err(Failure::new(SOURCE, format!("cannot read {}: {cause}", path.display()))),
-    };
-    OssutilConfig::parse(&text).map_err(|e| Failure::new(CREDENTIALS, format!("{}: {e}", path.display())))
+///
+/// # Errors
+/// Exit code 3 if the one that was named cannot be read, 4 if it is not understood.
+pub fn ossutil(typed: &Connect) -> Result<Option<Ossutil>, Failure> {
+    let found = Ossutil::find(typed.config.as_deref(), &env, &file::read_text).map_err(|cause| {
+        let path = typed.config.as_deref().unwrap_or(Path::new("~/.ossutilconfig")).display();
+        Failure::new(SOURCE, format!("cannot read {path}: {cause}"))
+    })?;
+    match &found {
+        Some(Ossutil { path, is_named: true, config: Err(e) }) => {
+            Err(Failure { hint: Some(SOURCES), ..Failure::new(CREDENTIALS, format!("{}: {e}", path.display())) })
+        }
+        _ => Ok(found),
+    }
 }

@@ -5,14 +5,15 @@ use haul::error::Error;
 use serde_json::json;
 
 use super::args::Connect;
-use super::connect::{SOURCES, keyring, settings};
+use super::connect::{SOURCES, keyring, ossutil, settings};
 use super::exit::{CREDENTIALS, Failure};
 use super::report::print;
 
 /// # Errors
 /// Exit code 4 if there are none or the source refuses, 7 if it cannot be reached.
 pub fn run(typed: &Connect, as_json: bool) -> Result<(), Failure> {
-    let keyring = keyring(typed, &settings(typed, String::new()))?;
+    let ossutil = ossutil(typed).map_err(|failure| Failure { code: CREDENTIALS, hint: Some(SOURCES), ..failure })?;
+    let keyring = keyring(ossutil.as_ref(), &settings(typed, ossutil.as_ref(), String::new())?)?;
     let identity = identity(&keyring).map_err(|failure| match failure.code {
         CREDENTIALS => Failure { hint: Some(SOURCES), ..failure },
         _ => failure,

@@ -1,44 +1,39 @@
-//! Files that are read as a whole: bounded, whatever stands at their path.
+//! Files that options name: those that are read, each once, and those that are written.
 
-use std::fs::File;
-use std::io::{self, Error, ErrorKind, Read};
+use std::io;
 use std::path::Path;
 
+use haul::os::output;
+use haul::os::read::{self, CONFIG_BYTES_MAX};
 use zeroize::Zeroizing;
 
-/// Largest configuration, profile, certificate or key that is read, in bytes: the system's whole bundle of authorities has
-/// a quarter of a MiB.
-const BYTES_MAX: u64 = 4 << 20;
+use super::exit::{CHECKPOINT, Failure};
 
+/// The text of a configuration or profile.
+///
 /// # Errors
-/// `InvalidData` for more than 4 MiB, which `/dev/zero` has too; else what the system says.
-pub fn read(path: &Path) -> io::Result<Zeroizing<Vec<u8>>> {
-    let file = File::open(path)?;
-    // Large enough from the start: a buffer that grows leaves copies of secrets behind.
-    let expected = file.metadata()?.len().min(BYTES_MAX) as usize;
-    let mut bytes = Zeroizing::new(Vec::with_capacity(expected + 1));
-    file.take(BYTES_MAX + 1).read_to_end(&mut bytes)?;
-    match bytes.len() as u64 <= BYTES_MAX {
-        true => Ok(bytes),
-        false => Err(Error::new(ErrorKind::InvalidData, "it is larger than 4 MiB")),
-    }
-}
-
-/// # Errors
-/// As [`read`], and `InvalidData` for what is not UTF-8.
+/// `InvalidData` for more than 4 MiB, which `/dev/zero` has too, and for what is no text; else what the system says.
 pub fn read_text(path: &Path) -> io::Result<Zeroizing<String>> {
-    let bytes = read(path)?;
-    let text = std::str::from_utf8(&bytes).map_err(|_| Error::new(ErrorKind::InvalidData, "it is not UTF-8"))?;
-    Ok(Zeroizing::new(text.to_owned()))
+    read::read_text(path, CONFIG_BYTES_MAX)
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+/// A certificate or its key.
+///
+/// # Errors
+/// As [`read_text`], but whatever is no text is for the parser to refuse.
+pub fn read_pem(path: &Path) -> io::Result<Zeroizing<Vec<u8>>> {
+    Ok(read::plain(read::read(path, CONFIG_BYTES_MAX)?))
+}
 
-    #[test]
-    fn a_file_without_end_is_refused() {
-        assert_eq!(read(Path::new("/dev/zero")).unwrap_err().kind(), ErrorKind::InvalidData);
-        assert_eq!(read(Path::new("/dev/null")).unwrap().as_slice(), b"");
-    }
+/// Refuses a place for an output where it could not be written, or would replace one of `inputs`: before any work.
+///
+/// # Errors
+/// Exit code 8, with `hint`.
+pub fn check_output(path: &Path, inputs: &[&Path], hint: &'static str) -> Result<(), Failure> {
+    output::check(path, inputs).map_err(|cause| unwritten(path, &cause, hint))
+}
+
+/// An output that cannot be written.
+pub fn unwritten(path: &Path, cause: &io::Error, hint: &'static str) -> Failure {
+    Failure { hint: Some(hint), ..Failure::new(CHECKPOINT, format!("cannot write {}: {cause}", path.display())) }
 }

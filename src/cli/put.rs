@@ -1,5 +1,6 @@
 //! `haul put`: uploads a file, or prints the plan.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use haul::client::{Client, Transfer, Uploaded};
@@ -11,8 +12,9 @@ use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::args::{self, Connect, Put, Reader};
-use super::connect::{Place, place, runtime};
+use super::connect::{Place, inputs, place, runtime};
 use super::exit::{Failure, INTERRUPTED};
+use super::file;
 use super::progress::Bar;
 use super::report;
 use super::tuned::{Tuned, parts_begun};
@@ -25,6 +27,7 @@ const REDRAW_EVERY: Duration = Duration::from_millis(100);
 pub fn run(put: &Put, quiet: bool, verbose: u8) -> Result<(), Failure> {
     let mut request = request(put)?;
     let url = ObjectUrl { bucket: request.bucket.clone(), key: request.key.to_string() };
+    check_receipt(put)?;
     let mut place = place(&put.connect, &request.bucket)?;
     place.settings.explain = put.explain;
     place.settings.memory = put.memory;
@@ -53,6 +56,14 @@ pub fn run(put: &Put, quiet: bool, verbose: u8) -> Result<(), Failure> {
         report::print(report::summary(&done, &url));
     }
     Ok(())
+}
+
+/// The engine refuses the source and the checkpoint; what else this command reads must not become a receipt either.
+fn check_receipt(put: &Put) -> Result<(), Failure> {
+    let Some(path) = &put.receipt else { return Ok(()) };
+    let inputs: Vec<_> = inputs(&put.connect).into_iter().chain(put.tuned.clone()).collect();
+    let inputs: Vec<_> = inputs.iter().map(PathBuf::as_path).chain([&*put.file]).collect();
+    file::check_output(path, &inputs, "choose another place for the receipt")
 }
 
 /// A client of `place`. What was not typed is taken from the endpoint's profile, if there is one.

@@ -8,6 +8,7 @@ use std::str::FromStr;
 use clap::Args;
 use haul::error::Error;
 use haul::model::object::Bucket;
+use haul::os::output;
 use haul::server::{
     AccessKey, Config, FaultRule, FaultSettings, LogTarget, Server, ServerError, Shape, StoreKind, Tls,
 };
@@ -150,6 +151,9 @@ pub enum ServeError {
     /// Check the files of --tls-cert and --tls-key.
     #[error("cannot read {}: {source}", path.display())]
     File { path: PathBuf, source: std::io::Error },
+    /// Choose another file for the log.
+    #[error("cannot write the log {}: {source}", path.display())]
+    Log { path: PathBuf, source: std::io::Error },
     /// See there.
     #[error(transparent)]
     Server(#[from] ServerError),
@@ -209,6 +213,7 @@ pub fn parse_shape(text: &str) -> Result<Shape, String> {
 /// See [`ServeError`]; a server that was asked to end did not fail.
 pub fn run(args: &ServeArgs) -> Result<(), ServeError> {
     let secret = std::env::var(SECRET).ok().filter(|secret| !secret.is_empty()).map(Zeroizing::new);
+    check_logs(args)?;
     let config = config(args, secret)?;
     take_all_descriptors();
     let cores = std::thread::available_parallelism().map_or(1, |n| n.get());
@@ -246,7 +251,7 @@ fn config(args: &ServeArgs, secret: Option<Zeroizing<String>>) -> Result<Config,
     };
     let tls = match (&args.tls_cert, &args.tls_key) {
         (Some(certificates), Some(key)) => {
-            Some(Tls { certificates_pem: read(certificates)?.to_vec(), key_pem: read(key)? })
+            Some(Tls { certificates_pem: read_pem(certificates)?.to_vec(), key_pem: read_pem(key)? })
         }
         _ => None,
     };
@@ -270,8 +275,19 @@ fn config(args: &ServeArgs, secret: Option<Zeroizing<String>>) -> Result<Config,
     })
 }
 
-fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, ServeError> {
-    file::read(path).map_err(|source| ServeError::File { path: path.to_owned(), source })
+fn read_pem(path: &Path) -> Result<Zeroizing<Vec<u8>>, ServeError> {
+    file::read_pem(path).map_err(|source| ServeError::File { path: path.to_owned(), source })
+}
+
+/// A log is appended to whatever it is; what the server reads is not to become one.
+fn check_logs(args: &ServeArgs) -> Result<(), ServeError> {
+    let inputs = [&args.tls_cert, &args.tls_key, &args.faults.fault_file];
+    let inputs: Vec<_> = inputs.into_iter().filter_map(Option::as_deref).collect();
+    let logs = [args.access_log.as_deref().filter(|path| *path != Path::new("-")), args.faults.fault_log.as_deref()];
+    for path in logs.into_iter().flatten() {
+        output::check(path, &inputs).map_err(|source| ServeError::Log { path: path.to_owned(), source })?;
+    }
+    Ok(())
 }
 
 /// Lines on standard output: the address, what to type next, and where to look. Scripts may wait for the first two.

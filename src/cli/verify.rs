@@ -5,6 +5,7 @@ use std::path::Path;
 use haul::error::Error;
 use haul::model::object::ObjectUrl;
 use haul::model::receipt::Receipt;
+use haul::os::read::read_text;
 use haul::source::file::SourceFile;
 use haul::source::reread::crc64_of_pieces;
 
@@ -90,12 +91,8 @@ fn against_receipt(file: &Path, path: &Path, quiet: bool) -> Result<(), Failure>
 
 fn read_receipt(path: &Path) -> Result<Receipt, Failure> {
     let refused = |what: String| Failure::new(USAGE, format!("cannot use the receipt {}: {what}", path.display()));
-    let meta = std::fs::metadata(path).map_err(|e| refused(e.to_string()))?;
-    if !meta.is_file() || meta.len() > RECEIPT_BYTES_MAX {
-        return Err(refused("it is no receipt".into()));
-    }
-    let json = std::fs::read(path).map_err(|e| refused(e.to_string()))?;
-    Receipt::from_json(&json).map_err(|e| refused(e.to_string()))
+    let json = read_text(path, RECEIPT_BYTES_MAX).map_err(|e| refused(e.to_string()))?;
+    Receipt::from_json(json.as_bytes()).map_err(|e| refused(e.to_string()))
 }
 
 fn open(file: &Path) -> Result<SourceFile, Failure> {

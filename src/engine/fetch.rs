@@ -15,6 +15,7 @@ use crate::net::connect::Connector;
 use crate::net::pool::Pool;
 use crate::net::tls::{self, TlsError};
 use crate::net::{Transport, full};
+use crate::os::read::read_text;
 use crate::store::credentials::source::{Endpoints, Provider, Role, Source};
 use crate::store::credentials::{Credentials, CredentialsError, answer, instance_role, sts};
 
@@ -37,7 +38,7 @@ pub(super) struct Fetcher {
 impl Fetcher {
     /// - `settings`: authorities, proxy and time to connect for STS.
     pub fn new(provider: Provider, settings: &ClientSettings) -> Result<Self, TlsError> {
-        let tls = needs_tls(&provider.source).then(|| tls::client_config(settings.ca_cert.as_deref())).transpose()?;
+        let tls = needs_tls(&provider.source).then(|| tls::client_config(settings)).transpose()?;
         let pool = |tls, proxy| {
             Pool::new(Connector::new(tls, proxy, settings.connect_timeout, EXCHANGE_LIMIT), EXCHANGE_LIMIT, None)
         };
@@ -144,11 +145,9 @@ async fn on_thread<T: Send + 'static>(work: impl FnOnce() -> Result<T, Fault> + 
 }
 
 fn read_token(path: &Path) -> Result<Zeroizing<String>, Fault> {
-    use std::io::Read;
-    let mut token = Zeroizing::new(String::new());
-    let file = std::fs::File::open(path).and_then(|file| file.take(TOKEN_BYTES_MAX).read_to_string(&mut token));
-    file.map_err(|e| refused(format!("cannot read the token in {}: {e}", path.display())))?;
-    Ok(token)
+    let unusable = |why: String| refused(format!("cannot use the token in {}: {why}", path.display()));
+    let token = read_text(path, TOKEN_BYTES_MAX).map_err(|e| unusable(e.to_string()))?;
+    if token.trim().is_empty() { Err(unusable("the file is empty".into())) } else { Ok(token) }
 }
 
 /// Another one each time.

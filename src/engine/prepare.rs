@@ -39,7 +39,8 @@ pub(super) fn prepare(
 ) -> Result<Prepared, Error> {
     check(engine, request)?;
     let file = Arc::new(open(&request.file)?);
-    request.receipt.as_deref().map_or(Ok(()), check_place)?;
+    let checkpoint = checkpoint_path(engine, request, file.path());
+    request.receipt.as_deref().map_or(Ok(()), |place| check_place(place, &file, checkpoint.as_deref()))?;
     let limits = engine.store.limits();
     let wanted_bytes = match request.part_size {
         PartSize::Auto => PartPlan::auto_part_bytes(file.bytes()),
@@ -68,7 +69,7 @@ pub(super) fn prepare(
         chosen,
         part_bytes: plan.map_or(wanted_bytes, |p| p.part_bytes()),
         plan,
-        checkpoint: checkpoint_path(engine, request, file.path()),
+        checkpoint,
         file,
         wanted_bytes,
     })

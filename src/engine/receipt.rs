@@ -1,27 +1,27 @@
 //! What is done when the object is in the store: the file is read once more if that was asked for, and the receipt is
 //! written.
 
-use std::fs::{File, OpenOptions};
-use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
-
-use rustix::fs::Access;
 
 use super::Engine;
 use super::job::Uploaded;
 use super::transfer::Transfer;
+use crate::checkpoint;
 use crate::error::Error;
 use crate::model::event::Event;
 use crate::model::object::ObjectUrl;
 use crate::model::receipt::{FORMAT, Receipt, SourceIdentity};
 use crate::model::settings::UploadRequest;
+use crate::os::output;
 use crate::source::file::SourceFile;
 use crate::source::reread::{crc64_of_pieces, forget};
 
 /// Share of the file that may stay in the page cache before rereading is said to prove less than it should.
 const STAYED_MAX: f64 = 0.01;
+/// Mode of a receipt that replaces none, before the umask: it holds no secret.
+const MODE: u32 = 0o644;
 
 /// Reads the file once more and compares it, part by part, with what was uploaded. Blocks on the disk.
 ///
@@ -54,24 +54,31 @@ pub(super) fn reread(transfer: &Transfer, file: &SourceFile, uploaded: &Uploaded
 
 /// Whether a receipt could be written, as far as can be said before there is one: hours later it would be too late.
 ///
+/// - `checkpoint`: where the checkpoint is, if one is kept; it must stay, as the file must.
+///
 /// # Errors
-/// [`Error::Receipt`] if the directory is missing or may not be written to, or the path is a directory itself.
-pub(super) fn check_place(path: &Path) -> Result<(), Error> {
-    let refused = |cause: io::Error| Error::Receipt { path: path.to_owned(), cause };
-    if path.is_dir() {
-        return Err(refused(io::ErrorKind::IsADirectory.into()));
-    }
-    rustix::fs::access(directory_of(path), Access::WRITE_OK | Access::EXEC_OK).map_err(|e| refused(e.into()))
+/// [`Error::Receipt`] says what would keep it from being written.
+pub(super) fn check_place(path: &Path, file: &SourceFile, checkpoint: Option<&Path>) -> Result<(), Error> {
+    with_kept(file, checkpoint, |kept| output::check(path, kept)).map_err(|cause| refused(path, cause))
 }
 
 /// Writes the receipt: whole or not at all, and durable. Blocks on the disk.
 ///
 /// # Errors
 /// [`Error::Receipt`]; the object is stored nevertheless.
-pub(super) fn write(path: &Path, receipt: &Receipt) -> Result<(), Error> {
+pub(super) fn write(path: &Path, receipt: &Receipt, file: &SourceFile, checkpoint: Option<&Path>) -> Result<(), Error> {
     let mut json = serde_json::to_vec_pretty(receipt).expect("plain data with text keys");
     json.push(b'\n');
-    replace(path, &json).map_err(|cause| Error::Receipt { path: path.to_owned(), cause })
+    with_kept(file, checkpoint, |kept| output::write(path, &json, MODE, kept)).map_err(|cause| refused(path, cause))
+}
+
+fn with_kept<T>(file: &SourceFile, checkpoint: Option<&Path>, work: impl FnOnce(&[&Path]) -> T) -> T {
+    let files = checkpoint.map(checkpoint::files_of).unwrap_or_default();
+    work(&files.iter().map(PathBuf::as_path).chain([file.path()]).collect::<Vec<_>>())
+}
+
+fn refused(path: &Path, cause: io::Error) -> Error {
+    Error::Receipt { path: path.to_owned(), cause }
 }
 
 pub(super) fn receipt(
@@ -101,25 +108,4 @@ pub(super) fn receipt(
         begun: time(begun),
         ended: time(SystemTime::now()),
     }
-}
-
-fn directory_of(path: &Path) -> &Path {
-    match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    }
-}
-
-/// Puts `bytes` where `path` is, through a file beside it, so that no crash leaves half of them.
-fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let mut aside = path.as_os_str().to_owned();
-    aside.push(format!(".{}.new", std::process::id()));
-    let aside = PathBuf::from(aside);
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o644).open(&aside)?;
-    let written = file.write_all(bytes).and_then(|()| file.sync_all()).and_then(|()| std::fs::rename(&aside, path));
-    if let Err(cause) = written {
-        let _ = std::fs::remove_file(&aside);
-        return Err(cause);
-    }
-    File::open(directory_of(path))?.sync_all()
 }

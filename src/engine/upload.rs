@@ -282,13 +282,15 @@ impl Job<'_> {
         self.prepared.chosen.source.let_go();
         let (engine, transfer, request) = (self.engine.clone(), self.transfer.clone(), self.request.clone());
         let (file, begun, begun_at) = (self.prepared.file.clone(), self.begun, self.begun_at);
+        let checkpoint = self.prepared.checkpoint.clone();
         blocking(move || {
             if request.verify_reread {
                 transfer.tell(Event::Rereading { bytes: uploaded.bytes });
                 receipt::reread(&transfer, &file, &uploaded)?;
             }
             if let Some(path) = &request.receipt {
-                receipt::write(path, &receipt::receipt(&engine, &request, &file, &uploaded, begun_at))?;
+                let receipt = receipt::receipt(&engine, &request, &file, &uploaded, begun_at);
+                receipt::write(path, &receipt, &file, checkpoint.as_deref())?;
             }
             Ok(Uploaded { elapsed: begun.elapsed(), ..uploaded })
         })

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -57,6 +58,8 @@ pub struct ClientSettings {
     pub addressing: Option<Addressing>,
     /// PEM file of the authorities to trust instead of the system's.
     pub ca_cert: Option<PathBuf>,
+    /// What that file holds, if it was read already: a pipe can be read only once. Default: it is read for each client.
+    pub ca_pem: Option<Arc<[u8]>>,
     pub proxy: Proxy,
     /// Time for name resolution, TCP and TLS together. Default 10 s.
     pub connect_timeout: Duration,
@@ -94,6 +97,7 @@ impl ClientSettings {
             signature: Signature::default(),
             addressing: None,
             ca_cert: None,
+            ca_pem: None,
             proxy: Proxy::default(),
             connect_timeout: Duration::from_secs(10),
             idle_timeout: Duration::from_secs(60),

@@ -1,7 +1,5 @@
 //! Whom to trust: the system's authorities, or those of one file. Names are always checked.
 
-use std::fs::File;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -9,8 +7,8 @@ use rustls::{CipherSuite, ClientConfig, RootCertStore};
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
 
-/// Largest file of authorities that is read, in bytes: the bundles of systems have a quarter of a MiB.
-const FILE_BYTES_MAX: u64 = 4 << 20;
+use crate::model::settings::ClientSettings;
+use crate::os::read::{CONFIG_BYTES_MAX, plain, read};
 
 /// Why no TLS configuration could be made.
 #[derive(Debug, thiserror::Error)]
@@ -29,11 +27,12 @@ pub enum TlsError {
 
 /// A configuration for HTTP/1.1 over TLS 1.2 or 1.3. Sessions are resumed across connections that share it.
 ///
-/// - `ca_cert`: PEM file to trust instead of the system's authorities.
-pub fn client_config(ca_cert: Option<&Path>) -> Result<Arc<ClientConfig>, TlsError> {
-    let roots = match ca_cert {
-        Some(path) => roots_of(path)?,
-        None => system_roots()?,
+/// - `settings`: name the authorities to trust instead of the system's.
+pub fn client_config(settings: &ClientSettings) -> Result<Arc<ClientConfig>, TlsError> {
+    let roots = match (&settings.ca_cert, &settings.ca_pem) {
+        (Some(path), Some(pem)) => roots_of(path, pem)?,
+        (Some(path), None) => roots_of(path, &read_pem(path)?)?,
+        (None, _) => system_roots()?,
     };
     let mut provider = rustls::crypto::aws_lc_rs::default_provider();
     provider.cipher_suites.sort_by_key(|suite| !is_aes_128(suite.suite()));
@@ -80,15 +79,20 @@ pub(super) fn distrust(error: &rustls::Error) -> Option<&'static str> {
     })
 }
 
-fn roots_of(path: &Path) -> Result<RootCertStore, TlsError> {
+/// Reads a file of authorities, once.
+///
+/// # Errors
+/// [`TlsError::File`] if it cannot be read, or is too large.
+pub fn read_pem(path: &Path) -> Result<Arc<[u8]>, TlsError> {
+    let read =
+        read(path, CONFIG_BYTES_MAX).map_err(|e| TlsError::File { path: path.to_owned(), why: e.to_string() })?;
+    Ok(plain(read).as_slice().into())
+}
+
+fn roots_of(path: &Path, pem: &[u8]) -> Result<RootCertStore, TlsError> {
     let refused = |why: String| TlsError::File { path: path.to_owned(), why };
-    let mut pem = Vec::new();
-    let read = File::open(path).and_then(|file| file.take(FILE_BYTES_MAX + 1).read_to_end(&mut pem));
-    if read.map_err(|e| refused(e.to_string()))? as u64 > FILE_BYTES_MAX {
-        return Err(refused("it is larger than 4 MiB".into()));
-    }
     let mut roots = RootCertStore::empty();
-    for certificate in CertificateDer::pem_slice_iter(&pem) {
+    for certificate in CertificateDer::pem_slice_iter(pem) {
         let certificate = certificate.map_err(|e| refused(e.to_string()))?;
         roots.add(certificate).map_err(|e| refused(e.to_string()))?;
     }

@@ -26,13 +26,21 @@ pub fn directory_of(path: &Path) -> &Path {
     path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
-/// Where `path` leads: itself, or what the symbolic links at its end name, be it there or not.
+/// Whether `path` names a descriptor of a process, as `/proc/self/fd/1` does. What such a link reads may be no path.
+pub fn is_descriptor(path: &Path) -> bool {
+    std::fs::canonicalize(directory_of(path)).is_ok_and(|d| d.starts_with("/proc") && d.ends_with("fd"))
+}
+
+/// Where `path` leads: itself, or what the symbolic links at its end name, be it there or not. A descriptor is not followed.
 ///
 /// # Errors
 /// What the system says, and `FilesystemLoop` for links without end.
 pub fn followed(path: &Path) -> io::Result<PathBuf> {
     let mut path = path.to_owned();
     for _ in 0..LINKS_MAX {
+        if is_descriptor(&path) {
+            return Ok(path);
+        }
         match std::fs::read_link(&path) {
             Ok(target) => path = directory_of(&path).join(target),
             Err(e) if matches!(e.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::NotFound) => return Ok(path),
@@ -81,5 +89,6 @@ mod tests {
             assert_eq!(followed(&at(name)).unwrap(), at("missing"));
         }
         assert!(followed(&at("round")).is_err());
+        assert_eq!(followed(Path::new("/dev/stdout")).unwrap(), Path::new("/proc/self/fd/1"));
     }
 }

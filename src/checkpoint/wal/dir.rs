@@ -14,6 +14,7 @@ use rustix::fs::{FlockOperation, OFlags, flock};
 
 use super::Storage;
 use crate::os::name::with_suffix;
+use crate::os::replace::{replace, sync_directory};
 
 /// Largest file that is read, in bytes: a log of 10,000 parts has 0.5 MiB.
 pub const FILE_BYTES_MAX: u64 = 64 << 20;
@@ -96,10 +97,6 @@ impl Directory {
         Ok(meta.len() == 0 || head(path)?.is_none_or(|head| (self.is_ours)(&head.first)))
     }
 
-    fn sync_directory(&self) -> io::Result<()> {
-        File::open(&self.path)?.sync_all()
-    }
-
     /// The file opened for appending; kept open, because every group of records appends to it.
     fn appending(&mut self, name: &str) -> io::Result<&mut File> {
         if self.appending.as_ref().is_none_or(|(open, _)| open != name) {
@@ -132,20 +129,14 @@ impl Storage for Directory {
 
     fn replace(&mut self, name: &str, bytes: &[u8]) -> io::Result<()> {
         self.appending = None;
-        let (aside, mut file) = self.aside(name)?;
-        let written = file.write_all(bytes).and_then(|()| file.sync_all());
-        let written = written.and_then(|()| std::fs::rename(&aside, self.path.join(name)));
-        if let Err(cause) = written {
-            let _ = std::fs::remove_file(&aside);
-            return Err(cause);
-        }
-        self.sync_directory()
+        let (aside, file) = self.aside(name)?;
+        replace(&self.path.join(name), &aside, file, bytes)
     }
 
     fn remove(&mut self, name: &str) -> io::Result<()> {
         self.appending = None;
         remove_if_there(&self.path.join(name))?;
-        self.sync_directory()
+        sync_directory(&self.path)
     }
 }
 

@@ -27,6 +27,8 @@ use clap::{Args, Subcommand};
 use haul::model::object::{Key, ObjectUrl};
 use haul::model::part::PartPlan;
 use haul::model::settings::ReaderKind;
+use haul::os::name::directory_of;
+use haul::os::output;
 use indicatif::{BinaryBytes, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use self::lab::{Lab, SampleFile};
@@ -35,7 +37,8 @@ use self::search::{Budget, Ended, Found, Seen, Setting, Space, search};
 use self::survey::Survey;
 use super::args::Connect;
 use super::connect::{self, place, runtime, wait};
-use super::exit::{CHECKPOINT, Failure, SOURCE};
+use super::exit::{Failure, SOURCE};
+use super::file::{check_output, unwritten};
 use super::report::{print, warn};
 use super::serve::parse_shape;
 use super::uploads::{quoted, reaching};
@@ -59,6 +62,8 @@ const THREADS_MAX: u32 = 16;
 const GRACE_ROUND_TRIPS: u32 = 10;
 /// On a longer path a search begins with more parts in flight.
 const LONG_PATH: Duration = Duration::from_millis(20);
+/// What to do about an output that cannot be written.
+const ELSEWHERE: &str = "choose another place with --out or --report";
 
 const EXAMPLES: &str = "\
 Examples:
@@ -149,11 +154,15 @@ fn clean(url: &ObjectUrl, typed: &Connect) -> Result<(), Failure> {
 
 fn tune(typed: &RunArgs, quiet: bool) -> Result<(), Failure> {
     let url = typed.url.clone().map_or_else(|| "oss://demo/".parse(), Ok).map_err(|e| Failure::usage(e.to_string()))?;
+    let inputs = inputs(typed);
+    check_outputs(typed.out.as_deref(), typed.report.as_deref(), &inputs)?;
     let place = match &typed.shape {
         Some(shape) => connect::shaped(&typed.connect, parse_shape(shape).map_err(Failure::usage)?, &url.bucket)?,
         None => place(&typed.connect, &url.bucket)?,
     };
     let endpoint = place.endpoint();
+    let out = typed.out.clone().or_else(|| profile::place(endpoint.as_deref()?));
+    check_outputs(out.as_deref(), typed.report.as_deref(), &inputs)?;
     let file = sample_file(typed)?;
     let (profile, cleaned) = runtime()?.block_on(async {
         let mut lab = Lab::new(place, &url, file, typed.cold)?;
@@ -167,23 +176,47 @@ fn tune(typed: &RunArgs, quiet: bool) -> Result<(), Failure> {
         }
         Ok::<_, Failure>((found?, cleaned))
     })?;
-    let out = typed.out.clone().or_else(|| profile::place(&endpoint?));
-    if let Some(path) = &out {
-        profile.write(path).map_err(|e| unwritten(path, &e))?;
-    }
-    if let Some(path) = &typed.report {
-        std::fs::write(path, report::page(&profile)).map_err(|e| unwritten(path, &e))?;
-    }
+    let written = write_outputs(&profile, out.as_deref(), typed.report.as_deref(), &inputs);
     if !quiet {
-        let saved = out.map_or("nowhere: name a file with --out".to_owned(), |path| path.display().to_string());
+        let saved = match (out, &written) {
+            (_, Err(failure)) => failure.message.clone(),
+            (Some(path), Ok(())) => path.display().to_string(),
+            (None, Ok(())) => "nowhere: name a file with --out".to_owned(),
+        };
         print(format_args!("{}\n{:<11} {saved}", summary(&profile), "saved"));
     }
-    cleaned
+    written.and(cleaned)
 }
 
-fn unwritten(path: &Path, cause: &std::io::Error) -> Failure {
-    let hint = Some("choose another place with --out or --report");
-    Failure { hint, ..Failure::new(CHECKPOINT, format!("cannot write {}: {cause}", path.display())) }
+/// Files that a run reads.
+fn inputs(typed: &RunArgs) -> Vec<PathBuf> {
+    connect::inputs(&typed.connect).into_iter().chain(typed.file.clone()).collect()
+}
+
+/// Refuses outputs that could not be written, before the budget is spent on what is in them.
+fn check_outputs(out: Option<&Path>, report: Option<&Path>, inputs: &[PathBuf]) -> Result<(), Failure> {
+    let mut kept: Vec<_> = inputs.iter().map(PathBuf::as_path).collect();
+    if let Some(path) = out {
+        std::fs::create_dir_all(directory_of(path)).map_err(|e| unwritten(path, &e, ELSEWHERE))?;
+        check_output(path, &kept, ELSEWHERE)?;
+        kept.push(path);
+    }
+    report.map_or(Ok(()), |path| check_output(path, &kept, ELSEWHERE))
+}
+
+fn write_outputs(
+    profile: &Profile,
+    out: Option<&Path>,
+    report: Option<&Path>,
+    inputs: &[PathBuf],
+) -> Result<(), Failure> {
+    let mut kept: Vec<_> = inputs.iter().map(PathBuf::as_path).collect();
+    if let Some(path) = out {
+        profile.write(path, &kept).map_err(|e| unwritten(path, &e, ELSEWHERE))?;
+        kept.push(path);
+    }
+    let Some(path) = report else { return Ok(()) };
+    output::write(path, report::page(profile).as_bytes(), 0o666, &kept).map_err(|e| unwritten(path, &e, ELSEWHERE))
 }
 
 fn sample_file(typed: &RunArgs) -> Result<SampleFile, Failure> {

@@ -1,10 +1,11 @@
 //! What a run of `haul tune` found, as a file: TOML, to be read by people and by `haul put`.
 
-use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use haul::model::part::Limits;
 use haul::model::settings::{Parallel, UploadRequest};
+use haul::os::name::{directory_of, with_suffix};
+use haul::os::output;
 use serde::{Deserialize, Serialize};
 
 use super::search::{Ended, Setting, Tried};
@@ -114,18 +115,14 @@ impl Profile {
     /// Writes it whole or not at all, for its owner's eyes only, as it names machine and endpoint. Makes the directories
     /// that are missing.
     ///
+    /// - `kept`: files that must stay as they are.
+    ///
     /// # Errors
     /// What the system says.
-    pub fn write(&self, path: &Path) -> std::io::Result<()> {
+    pub fn write(&self, path: &Path, kept: &[&Path]) -> std::io::Result<()> {
         let text = toml::to_string(self).map_err(std::io::Error::other)?;
-        let directory = path.parent().filter(|d| !d.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        std::fs::create_dir_all(directory)?;
-        let mut file = tempfile::NamedTempFile::new_in(directory)?;
-        file.write_all(HEADER.as_bytes())?;
-        file.write_all(text.as_bytes())?;
-        file.as_file().sync_data()?;
-        file.persist(path)?;
-        Ok(())
+        std::fs::create_dir_all(directory_of(path))?;
+        output::write(path, (HEADER.to_owned() + &text).as_bytes(), 0o600, kept)
     }
 }
 
@@ -155,7 +152,7 @@ pub fn place(endpoint: &str) -> Option<PathBuf> {
 fn name(endpoint: &str) -> String {
     let host = endpoint.split_once("://").map_or(endpoint, |(_, host)| host);
     let plain = |c: char| if c.is_ascii_alphanumeric() || "-.:[]".contains(c) { c } else { '_' };
-    format!("{}.toml", host.chars().map(plain).collect::<String>())
+    with_suffix(&host.chars().map(plain).collect::<String>(), ".toml")
 }
 
 #[cfg(test)]
@@ -215,7 +212,7 @@ pub mod tests {
         let scratch = tempfile::tempdir().unwrap();
         let path = scratch.path().join("a/b/host.toml");
         for _ in 0..2 {
-            profile().write(&path).unwrap();
+            profile().write(&path, &[]).unwrap();
             assert_eq!(Profile::read(&path).unwrap(), profile());
         }
         assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o600);
@@ -246,7 +243,7 @@ pub mod tests {
         for (i, edit) in edits.into_iter().enumerate() {
             let mut edited = profile();
             edit(&mut edited.chosen.setting);
-            edited.write(&path).unwrap();
+            edited.write(&path, &[]).unwrap();
             assert!(matches!(Profile::read(&path), Err(ProfileError::NotOne(_))), "edit {i}");
         }
     }

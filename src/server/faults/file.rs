@@ -1,12 +1,11 @@
 //! Keeps the rules equal to a file: one rule a line; empty lines and lines that begin with `#` are skipped.
 
-use std::fs::File;
-use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use super::plan::Faults;
 use super::rule::FaultRule;
+use crate::os::read::read_text;
 
 /// How soon a change is noticed.
 const INTERVAL: Duration = Duration::from_millis(200);
@@ -25,16 +24,9 @@ pub enum RulesError {
     Rule { path: PathBuf, line: usize, source: super::FaultRuleError },
 }
 
-fn text(path: &Path) -> io::Result<String> {
-    let mut text = String::new();
-    let read = File::open(path)?.take(BYTES_MAX + 1).read_to_string(&mut text)? as u64;
-    let too_large = || io::Error::new(io::ErrorKind::InvalidData, "it is larger than 1 MiB");
-    if read <= BYTES_MAX { Ok(text) } else { Err(too_large()) }
-}
-
 /// Reads all rules, or none.
 fn read(path: &Path) -> Result<Vec<FaultRule>, RulesError> {
-    let text = text(path).map_err(|source| RulesError::Read { path: path.to_owned(), source })?;
+    let text = read_text(path, BYTES_MAX).map_err(|source| RulesError::Read { path: path.to_owned(), source })?;
     let lines = text.lines().map(str::trim).enumerate().filter(|(_, line)| !line.is_empty() && !line.starts_with('#'));
     let rule = |(at, line): (usize, &str)| {
         line.parse().map_err(|source| RulesError::Rule { path: path.to_owned(), line: at + 1, source })
@@ -42,9 +34,9 @@ fn read(path: &Path) -> Result<Vec<FaultRule>, RulesError> {
     lines.map(rule).collect()
 }
 
-/// What tells that a file changed.
+/// What tells that a file changed. Nothing else has versions: a pipe that was read holds nothing the second time.
 fn version(path: &Path) -> Option<(SystemTime, u64)> {
-    let found = std::fs::metadata(path).ok()?;
+    let found = std::fs::metadata(path).ok().filter(std::fs::Metadata::is_file)?;
     Some((found.modified().ok()?, found.len()))
 }
 

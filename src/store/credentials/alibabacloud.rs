@@ -1,19 +1,35 @@
 //! The file `~/.alibabacloud/credentials` (specification, section 7.2). The text is passed in.
 
-use super::ini_text::{load, section, value};
+use ini::Properties;
+
+use super::ini_text::{load, may_mean_a_key, section, value};
 use super::source::{Role, Source};
 use super::{CredentialsError, assemble};
 
 const TYPES: &str = "access_key, sts, ecs_ram_role, ram_role_arn";
+const KNOWN: [&str; 7] =
+    ["access_key_id", "access_key_secret", "security_token", "role_name", "role_arn", "role_session_name", "policy"];
 
 /// Where the section `name` has credentials come from; `None` if there is no such section, or if it says nothing.
 ///
 /// # Errors
-/// [`CredentialsError`] for what is no INI file, half a key, and types that are not supported or lack something. The
-/// message never shows a line of the file.
+/// [`CredentialsError`] for what is no INI file, half a key, types that are not supported or lack something, and names that
+/// may have been meant for a key. The message never shows a line of the file.
 pub fn source(text: &str, name: &str) -> Result<Option<Source>, CredentialsError> {
     let ini = load(text)?;
+    if ini.iter().any(|(section, properties)| section.is_none() && !properties.is_empty()) {
+        return Err(CredentialsError::NotUnderstood("it begins without a section such as [default]"));
+    }
     let Some(properties) = section(&ini, name) else { return Ok(None) };
+    match source_of(properties)? {
+        None if may_mean_a_key(properties, &KNOWN) => Err(CredentialsError::NotUnderstood(
+            "its section has no key, but a name that is like one of access_key_id and access_key_secret",
+        )),
+        found => Ok(found),
+    }
+}
+
+fn source_of(properties: &Properties) -> Result<Option<Source>, CredentialsError> {
     let names = ["access_key_id", "access_key_secret"].map(|name| (name, value(properties, name)));
     let key = |token: Option<String>| Ok::<_, CredentialsError>(assemble(names, token)?.map(Source::Key));
     let kind = value(properties, "type").unwrap_or_default();
@@ -65,6 +81,13 @@ mod tests {
         {
             let error = source(FILE, name).unwrap_err().to_string();
             assert!(error.contains(said) && !error.contains("canary"), "{error}");
+        }
+        let no_mark: String = FILE.chars().flat_map(|c| [c, '\0']).collect();
+        for file in
+            ["access_key_id=i\naccess_key_secret=canary\n", "[default]\nkey_id=i\nkey_secret=canary\n", &no_mark]
+        {
+            let error = source(file, "default").unwrap_err();
+            assert!(matches!(error, CredentialsError::NotUnderstood(_)), "{error}");
         }
     }
 }

@@ -13,9 +13,9 @@ const CHAIN_MAX: usize = 8;
 #[derive(Deserialize)]
 pub struct Profiles {
     #[serde(default)]
-    current: String,
+    current: Option<String>,
     #[serde(default)]
-    profiles: Vec<Profile>,
+    profiles: Option<Vec<Profile>>,
 }
 
 #[derive(Default, Deserialize)]
@@ -42,17 +42,28 @@ struct Profile {
 
 impl Profiles {
     /// # Errors
-    /// [`CredentialsError::Malformed`] with the place; nothing of the file is shown.
+    /// [`CredentialsError::Malformed`] with the place, [`CredentialsError::NotUnderstood`] for JSON of something else;
+    /// nothing of the file is shown.
     pub fn parse(text: &str) -> Result<Self, CredentialsError> {
         let malformed = |e: serde_json::Error| {
             CredentialsError::Malformed(format!("not the expected JSON in line {}, column {}", e.line(), e.column()))
         };
-        serde_json::from_str(text).map_err(malformed)
+        match serde_json::from_str(text).map_err(malformed)? {
+            Self { current: None, profiles: None } => {
+                Err(CredentialsError::NotUnderstood("it has neither profiles nor the name of a current one"))
+            }
+            profiles => Ok(profiles),
+        }
     }
 
-    /// The name of the profile that is used unless another is named; empty if the file names none.
-    pub fn current(&self) -> &str {
-        &self.current
+    /// The name of the profile that is used unless another is named: `default` if the file names none.
+    ///
+    /// # Errors
+    /// [`CredentialsError::NoProfile`] if it has profiles, but not that one.
+    pub fn current(&self) -> Result<&str, CredentialsError> {
+        let name = self.current.as_deref().filter(|name| !name.is_empty()).unwrap_or("default");
+        let is_there = self.find(name).is_some() || self.profiles.as_ref().is_none_or(Vec::is_empty);
+        if is_there { Ok(name) } else { Err(CredentialsError::NoProfile(name.to_owned())) }
     }
 
     /// Where the profile `name` has credentials come from; `None` if there is no such profile, or if it is empty, as the
@@ -66,7 +77,7 @@ impl Profiles {
     }
 
     fn find(&self, name: &str) -> Option<&Profile> {
-        self.profiles.iter().find(|profile| profile.name == name)
+        self.profiles.iter().flatten().find(|profile| profile.name == name)
     }
 
     /// - `depth`: how many profiles stand before this one.
@@ -183,6 +194,19 @@ mod tests {
     }
 
     #[test]
+    fn a_file_without_its_current_profile_is_not_taken_for_silence() {
+        assert_eq!(Profiles::parse(FILE).unwrap().current(), Ok("ak"));
+        let current = |text: &str| Profiles::parse(text).and_then(|profiles| profiles.current().map(str::to_owned));
+        assert_eq!(current(r#"{"profiles":[{"name":"default"}]}"#), Ok("default".into()));
+        assert_eq!(current(r#"{"current":"default"}"#), Ok("default".into()));
+        let other = r#"{"current":"gone","profiles":[{"name":"other"}]}"#;
+        assert_eq!(current(other), Err(CredentialsError::NoProfile("gone".into())));
+        for other in ["{}", r#"{"accessKeyId":"i"}"#] {
+            assert!(matches!(current(other), Err(CredentialsError::NotUnderstood(_))), "{other}");
+        }
+    }
+
+    #[test]
     fn a_chain_ends() {
         assert_eq!(source("round").unwrap_err(), CredentialsError::Endless("round".into(), CHAIN_MAX));
         assert_eq!(source("lost").unwrap_err(), CredentialsError::NoProfile("nowhere".into()));
@@ -200,7 +224,7 @@ mod tests {
     #[test]
     fn what_is_nested_without_end_is_skipped_or_refused() {
         let deep = format!("{}{}", "[".repeat(1_000_000), "]".repeat(1_000_000));
-        assert!(Profiles::parse(&format!("{{\"x\":{deep}}}")).is_ok());
+        assert!(Profiles::parse(&format!("{{\"x\":{deep},\"profiles\":[]}}")).is_ok());
         assert!(Profiles::parse(&format!("{{\"profiles\":{deep}}}")).is_err());
     }
 }

@@ -1,6 +1,7 @@
 //! Which source is the one: the first that is configured, in this order.
 //!
-//! 1. the ossutil configuration file that was named, if it says anything of credentials
+//! 1. the ossutil configuration file that was named, if it says anything of credentials; what it says and is not understood
+//!    is an error
 //! 2. `OSS_ACCESS_KEY_ID`, `OSS_ACCESS_KEY_SECRET`, `OSS_SESSION_TOKEN`
 //! 3. `ALIBABA_CLOUD_ACCESS_KEY_ID`, `ALIBABA_CLOUD_ACCESS_KEY_SECRET`, `ALIBABA_CLOUD_SECURITY_TOKEN`
 //! 4. `~/.ossutilconfig`
@@ -13,8 +14,9 @@
 //!     credentials
 //!
 //! 8 and 10 are left out where `ALIBABA_CLOUD_ECS_METADATA_DISABLED` says so. The profile and the section are those that
-//! `ALIBABA_CLOUD_PROFILE` names, else the current one and `default`. A source that is configured but broken ends the
-//! search with an error: going on with another key would be a surprise.
+//! `ALIBABA_CLOUD_PROFILE` names, else the current one and `default`; in an ossutil file the profile is that of `OSS_PROFILE`,
+//! else `default`. A source that is configured but broken, and a file that is there but not understood, end the search with
+//! an error: another key would be a surprise. So does a file that a variable names, if it names no source.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -31,10 +33,51 @@ use super::{CredentialsError, alibabacloud};
 pub struct Surroundings<'a> {
     /// Values of environment variables. `HOME` is where the files are looked for.
     pub variable: Lookup<'a>,
-    /// Text of a file.
+    /// Text of a file. Each is asked for once.
     pub read: &'a dyn Fn(&Path) -> io::Result<Zeroizing<String>>,
-    /// The ossutil configuration file that was named.
-    pub config: Option<&'a Path>,
+    /// The ossutil configuration file, if there is one: see [`Ossutil::find`].
+    pub ossutil: Option<&'a Ossutil>,
+}
+
+/// An ossutil configuration file, which says more than who asks and is therefore read before.
+pub struct Ossutil {
+    pub path: PathBuf,
+    /// It was named, else it is the one below `HOME`.
+    pub is_named: bool,
+    /// What it says, or why it cannot be used.
+    pub config: Result<OssutilConfig, CredentialsError>,
+}
+
+impl Ossutil {
+    /// Reads the file that was named, which must be there, or `~/.ossutilconfig`, which need not.
+    ///
+    /// # Errors
+    /// What `read` says of the one that was named.
+    pub fn find(
+        named: Option<&Path>,
+        variable: Lookup<'_>,
+        read: &dyn Fn(&Path) -> io::Result<Zeroizing<String>>,
+    ) -> io::Result<Option<Self>> {
+        let below_home = || set(variable, "HOME").map(|home| Path::new(&home).join(".ossutilconfig"));
+        let Some(path) = named.map(Path::to_owned).or_else(below_home) else { return Ok(None) };
+        let is_named = named.is_some();
+        let config = match read(&path) {
+            Ok(text) => OssutilConfig::parse(&text, set(variable, "OSS_PROFILE").as_deref()),
+            Err(e) if is_named => return Err(e),
+            Err(e) if is_absent(&e) => return Ok(None),
+            Err(e) => Err(CredentialsError::Malformed(e.to_string())),
+        };
+        let silent = || Err(CredentialsError::NotUnderstood("it names no key, no endpoint and no region"));
+        let config = config.and_then(|config| if is_named && config.says_nothing() { silent() } else { Ok(config) });
+        Ok(Some(Self { path, is_named, config }))
+    }
+
+    fn source(&self) -> Step {
+        let name = self.path.display().to_string();
+        let source = self.config.as_ref().map_err(Clone::clone).and_then(OssutilConfig::source);
+        let source = source.map_err(|e| e.of(&*name))?;
+        Ok(source.map(|source| Found { name, source, file: Some(self.path.clone()) }))
+    }
 }
 
 /// Finds the source. Nothing is asked yet.
@@ -90,7 +133,7 @@ type Step = Result<Option<Found>, CredentialsError>;
 
 impl Surroundings<'_> {
     fn named_config(&self) -> Step {
-        self.config.map_or(Ok(None), |path| self.ossutil(path.to_owned(), true))
+        self.ossutil.filter(|file| file.is_named).map_or(Ok(None), Ossutil::source)
     }
 
     fn oss(&self) -> Step {
@@ -107,17 +150,7 @@ impl Surroundings<'_> {
     }
 
     fn home_config(&self) -> Step {
-        match self.home(".ossutilconfig") {
-            Some(path) if self.config.is_none() => self.ossutil(path, false),
-            _ => Ok(None),
-        }
-    }
-
-    fn ossutil(&self, path: PathBuf, is_named: bool) -> Step {
-        let name = path.display().to_string();
-        let Some(text) = self.text(&path, is_named)? else { return Ok(None) };
-        let source = OssutilConfig::parse(&text).and_then(OssutilConfig::source).map_err(|e| e.of(&*name))?;
-        Ok(source.map(|source| Found { name, source, file: Some(path) }))
+        self.ossutil.filter(|file| !file.is_named).map_or(Ok(None), Ossutil::source)
     }
 
     fn oidc(&self) -> Step {
@@ -138,27 +171,39 @@ impl Surroundings<'_> {
         }
     }
 
+    /// A file that was named for its source, and has none.
+    fn silent(&self, variable: &str, wanted: Option<&str>, name: &str) -> Step {
+        match set(self.variable, variable).filter(|_| wanted.is_none()) {
+            Some(_) => Err(CredentialsError::NotUnderstood("it names no source of credentials").of(name)),
+            None => Ok(None),
+        }
+    }
+
     fn cli_profile(&self, wanted: Option<&str>) -> Step {
         if is_true(self.variable, "ALIBABA_CLOUD_CLI_PROFILE_DISABLED") {
             return Ok(None);
         }
-        let Some((path, text)) = self.file("ALIBABA_CLOUD_CONFIG_FILE", ".aliyun/config.json")? else {
-            return Ok(None);
-        };
-        let profiles = Profiles::parse(&text).map_err(|e| e.of(path.display().to_string()))?;
-        let profile = wanted.unwrap_or_else(|| profiles.current());
+        const VARIABLE: &str = "ALIBABA_CLOUD_CONFIG_FILE";
+        let Some((path, text)) = self.file(VARIABLE, ".aliyun/config.json")? else { return Ok(None) };
+        let of_file = |e: CredentialsError| e.of(path.display().to_string());
+        let profiles = Profiles::parse(&text).map_err(of_file)?;
+        let profile = wanted.map_or_else(|| profiles.current(), Ok).map_err(of_file)?;
         let name = format!("{}, profile {profile}", path.display());
-        let source = profiles.source(profile).map_err(|e| e.of(&*name))?;
-        Ok(source.map(|source| Found { name, source, file: Some(path) }))
+        match profiles.source(profile).map_err(|e| e.of(&*name))? {
+            Some(source) => Ok(Some(Found { name, source, file: Some(path) })),
+            None => self.silent(VARIABLE, wanted, &name),
+        }
     }
 
     fn section(&self, wanted: Option<&str>) -> Step {
-        let found = self.file("ALIBABA_CLOUD_CREDENTIALS_FILE", ".alibabacloud/credentials")?;
-        let Some((path, text)) = found else { return Ok(None) };
+        const VARIABLE: &str = "ALIBABA_CLOUD_CREDENTIALS_FILE";
+        let Some((path, text)) = self.file(VARIABLE, ".alibabacloud/credentials")? else { return Ok(None) };
         let section = wanted.unwrap_or("default");
         let name = format!("{}, section {section}", path.display());
-        let source = alibabacloud::source(&text, section).map_err(|e| e.of(&*name))?;
-        Ok(source.map(|source| Found { name, source, file: Some(path) }))
+        match alibabacloud::source(&text, section).map_err(|e| e.of(&*name))? {
+            Some(source) => Ok(Some(Found { name, source, file: Some(path) })),
+            None => self.silent(VARIABLE, wanted, &name),
+        }
     }
 
     fn named_role(&self) -> Step {
@@ -192,13 +237,16 @@ impl Surroundings<'_> {
     }
 
     fn text(&self, path: &Path, is_named: bool) -> Result<Option<Zeroizing<String>>, CredentialsError> {
-        let absent = |e: &io::Error| matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory);
         match (self.read)(path) {
             Ok(text) => Ok(Some(text)),
-            Err(e) if !is_named && absent(&e) => Ok(None),
+            Err(e) if !is_named && is_absent(&e) => Ok(None),
             Err(e) => Err(CredentialsError::Malformed(e.to_string()).of(path.display().to_string())),
         }
     }
+}
+
+fn is_absent(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
 }
 
 #[cfg(test)]
@@ -257,8 +305,9 @@ mod tests {
             let found = files.iter().find(|(name, _)| Path::new(name) == path);
             found.map(|(_, text)| Zeroizing::new((*text).to_owned())).ok_or(io::ErrorKind::NotFound.into())
         };
-        let config = named.then_some(Path::new("/named"));
-        choose(&Surroundings { variable: &variable, read: &read, config })
+        let ossutil = Ossutil::find(named.then_some(Path::new("/named")), &variable, &read);
+        let ossutil = ossutil.map_err(|e| CredentialsError::Malformed(e.to_string()).of("/named"))?;
+        choose(&Surroundings { variable: &variable, read: &read, ossutil: ossutil.as_ref() })
     }
 
     #[test]
@@ -292,6 +341,36 @@ mod tests {
         ] {
             let error = error.unwrap_err().to_string();
             assert!(error.starts_with(name) && !error.contains("canary"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_file_that_says_what_is_not_understood_lets_nobody_else_sign() {
+        let key = [("OSS_ACCESS_KEY_ID", "i"), ("OSS_ACCESS_KEY_SECRET", "s")];
+        let uri = [("ALIBABA_CLOUD_CREDENTIALS_URI", "http://127.0.0.1:1/x")];
+        for text in ["", "\n", "# nothing", "[Credentails]\naccessKeyID=i\naccessKeySecret=s\n", "[x]\ny=z\n"] {
+            let named = choose_with(&key, &[("/named", text)], true);
+            assert!(named.is_err(), "{text}: an empty file is what a pipe gives that was read before");
+            let of_home = choose_with(&uri, &[("/h/.ossutilconfig", text)], false);
+            assert_eq!(of_home.is_err(), text.contains('='), "{text}: what says nothing is no mistake");
+            assert!(choose_with(&key, &[("/h/.ossutilconfig", text)], false).is_ok(), "{text}: it is not asked");
+        }
+        let files = [
+            ("/h/.aliyun/config.json", r#"{"current":"gone","profiles":[{"name":"p"}]}"#),
+            ("/h/.aliyun/config.json", "{}"),
+            ("/h/.alibabacloud/credentials", "[default]\nkey=i\n"),
+            ("/h/.alibabacloud/credentials", "access_key_id=i\n"),
+        ];
+        for (path, text) in files {
+            let error = choose_with(&uri, &[(path, text)], false).unwrap_err().to_string();
+            assert!(error.starts_with(path), "{error}");
+        }
+        for (variable, text) in [
+            ("ALIBABA_CLOUD_CONFIG_FILE", r#"{"current":"p","profiles":[{"name":"p"}]}"#),
+            ("ALIBABA_CLOUD_CREDENTIALS_FILE", "[other]\naccess_key_id=i\n"),
+        ] {
+            let error = choose_with(&[uri[0], (variable, "/f")], &[("/f", text)], false).unwrap_err().to_string();
+            assert!(error.starts_with("/f"), "{error}");
         }
     }
 

@@ -82,6 +82,9 @@ pub enum CredentialsError {
     /// Correct the file.
     #[error("the configuration file cannot be read: {0}")]
     Malformed(String),
+    /// Correct the file, or name another.
+    #[error("it is not understood: {0}")]
+    NotUnderstood(&'static str),
     /// Use a mode that is supported.
     #[error("mode {0} is not supported: use one of {1}")]
     Mode(String, &'static str),

@@ -21,13 +21,15 @@ pub fn run(input: &[u8]) {
 }
 
 fn files(text: &str) {
-    if let Some(config) = quiet(OssutilConfig::parse(text)) {
-        config.endpoint("demo");
-        check_source(config.source());
+    for profile in [None, Some("p")] {
+        if let Some(config) = quiet(OssutilConfig::parse(text, profile)) {
+            config.endpoint("demo");
+            check_source(config.source());
+        }
     }
     check_source(alibabacloud::source(text, "default"));
     if let Some(profiles) = quiet(Profiles::parse(text)) {
-        check_source(profiles.source(profiles.current()));
+        check_source(profiles.current().and_then(|current| profiles.source(current)));
     }
 }
 
