@@ -113,7 +113,7 @@ fn nothing_that_a_store_says_steers_the_terminal() {
     for (status, body, code) in [
         ("200 OK", page(&format!("k{steering}\n"), "U", "2025-01-01T00:00:00.000Z"), 0),
         ("200 OK", page("k", "U", steering), 0),
-        ("200 OK", page("k", &format!("U{steering}"), ""), PROTOCOL),
+        ("200 OK", page("k", &format!("U{steering}"), ""), 0),
         ("200 OK", format!("<R><IsTruncated>{steering}</IsTruncated></R>"), PROTOCOL),
         ("200 OK", format!("<R>{}", "<\u{1b}[2J>".repeat(100_000)), PROTOCOL),
         ("400 Bad Request", error, 5),
