@@ -102,3 +102,38 @@ fn no_proxy_is_obeyed() {
     command.env("NO_PROXY", "127.0.0.1");
     wants_success(command);
 }
+
+/// What an upload through a proxy authenticates with: nothing, or what the proxy was told; `None` if it went straight.
+fn authenticated(store: &Served, file: &Path, variables: &[(&str, &str)], heads: &Receiver<String>) -> Option<String> {
+    let mut command = put(file, &store.endpoint, &["--attempts", "1"]);
+    command.envs(variables.iter().copied());
+    wants_success(command);
+    let head = heads.try_iter().last()?.to_lowercase();
+    let value = head.lines().find_map(|line| line.strip_prefix("proxy-authorization: basic ")).unwrap_or_default();
+    Some(value.to_owned())
+}
+
+#[test]
+fn the_variables_of_curl_are_obeyed() {
+    let scratch = tempfile::tempdir().unwrap();
+    let store = Served::start(scratch.path());
+    let (address, heads) = proxy();
+    let (file, _) = random_file(scratch.path(), 1 << 10, 1);
+    let plain = &*format!("http://{address}");
+    let with_password = &*format!("http://user:p@ss@{address}");
+    let encoded = &*format!("user:p%40ss@{address}");
+    let both = Some("dxnlcjpwqhnz");
+    for (variables, wanted) in [
+        (&[("HTTP_PROXY", plain)][..], Some("")),
+        (&[("HTTP_PROXY", plain), ("NO_PROXY", "*")], None),
+        (&[("HTTP_PROXY", plain), ("NO_PROXY", "10.0.0.0/8, 127.0.0.0/8")], None),
+        (&[("HTTP_PROXY", ""), ("http_proxy", plain)], Some("")),
+        (&[("HTTP_PROXY", plain), ("NO_PROXY", ""), ("no_proxy", "127.0.0.1")], None),
+        (&[("ALL_PROXY", plain), ("http_proxy", "")], Some("")),
+        (&[("HTTP_PROXY", with_password)], both),
+        (&[("HTTP_PROXY", encoded)], both),
+    ] {
+        let seen = authenticated(&store, &file, variables, &heads);
+        assert_eq!(seen.as_deref(), wanted, "{variables:?}");
+    }
+}

@@ -8,10 +8,9 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::header::{HOST, PROXY_AUTHORIZATION};
-use http::{HeaderValue, Method, Request, Uri};
+use http::{HeaderValue, Method, Request};
 use http_body_util::Empty;
 use hyper::client::conn::http1;
-use hyper_util::client::proxy::matcher::{Intercept, Matcher};
 use hyper_util::rt::TokioIo;
 use rustls_pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -19,6 +18,8 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
 use super::meter::{Carried, Metered};
+use super::origin::Origin;
+use super::proxy::{HttpProxy, Proxies};
 use super::tls;
 use crate::model::retry::{Fault, FaultKind};
 use crate::model::settings::Proxy;
@@ -35,35 +36,6 @@ const KEEPALIVE: Duration = Duration::from_secs(30);
 pub(crate) const TLS_BUFFER_BYTES: usize = 256 << 10;
 /// What the kernel takes ahead where waiting for the network is to show. 256 KiB cost a tenth of the CPU on loopback.
 const UNSENT_BYTES_MAX: u32 = 256 << 10;
-
-/// Scheme, host and port of a server.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Origin {
-    pub https: bool,
-    pub host: String,
-    pub port: u16,
-}
-
-impl Origin {
-    /// `None` if the URI is not an absolute `http` or `https` one.
-    pub fn of(uri: &Uri) -> Option<Self> {
-        let https = match uri.scheme_str()? {
-            "https" => true,
-            "http" => false,
-            _ => return None,
-        };
-        let host = uri.host()?.trim_matches(['[', ']']).to_owned();
-        Some(Self { https, host, port: uri.port_u16().unwrap_or(if https { 443 } else { 80 }) })
-    }
-
-    fn authority(&self) -> String {
-        if self.host.contains(':') {
-            format!("[{}]:{}", self.host, self.port)
-        } else {
-            format!("{}:{}", self.host, self.port)
-        }
-    }
-}
 
 /// What hyper reads and writes.
 pub(super) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
@@ -126,11 +98,11 @@ impl Connector {
         Self { unsent_bytes_max: Some(UNSENT_BYTES_MAX), ..self }
     }
 
-    /// Connects to `origin`, through a proxy where one is due for `uri`.
+    /// Connects to `origin`, through a proxy where one is due.
     ///
     /// - `carried`: the exchange that the connection carries is told what writing waits for.
-    pub(super) async fn connect(&self, origin: &Origin, uri: &Uri, carried: &Carried) -> Result<Connected, Fault> {
-        match tokio::time::timeout(self.timeout, self.connect_unbounded(origin, uri, carried)).await {
+    pub(super) async fn connect(&self, origin: &Origin, carried: &Carried) -> Result<Connected, Fault> {
+        match tokio::time::timeout(self.timeout, self.connect_unbounded(origin, carried)).await {
             Ok(result) => result,
             Err(_) => Err(transport(format!("no connection to {} within {:?}", origin.authority(), self.timeout))),
         }
@@ -141,19 +113,18 @@ impl Connector {
         lock(&self.avoided).insert(address, Instant::now() + AVOIDED_FOR);
     }
 
-    async fn connect_unbounded(&self, origin: &Origin, uri: &Uri, carried: &Carried) -> Result<Connected, Fault> {
+    async fn connect_unbounded(&self, origin: &Origin, carried: &Carried) -> Result<Connected, Fault> {
         let metered = |stream| Metered::socket(stream, carried.clone(), origin.https);
-        let Some(proxy) = self.proxies.due(uri)? else {
+        let Some(proxy) = self.proxies.due(origin)? else {
             let (tcp, peer) = self.tcp(&origin.host, origin.port).await?;
             return Ok(Connected { stream: self.secure(origin, metered(tcp), carried).await?, peer, proxied: None });
         };
-        let (host, port) = proxy_address(&proxy)?;
-        let (tcp, peer) = self.tcp(host, port).await?;
+        let (tcp, peer) = self.tcp(&proxy.host, proxy.port).await?;
         if !origin.https {
-            let proxied = Some(proxy.basic_auth().cloned());
+            let proxied = Some(proxy.authorization.clone());
             return Ok(Connected { stream: Box::new(metered(tcp)), peer, proxied });
         }
-        let tunnel = tunnel(metered(tcp), origin, proxy.basic_auth()).await?;
+        let tunnel = tunnel(metered(tcp), origin, proxy).await?;
         Ok(Connected { stream: self.secure(origin, tunnel, carried).await?, peer, proxied: None })
     }
 
@@ -251,88 +222,18 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(|e| e.into_inner())
 }
 
-/// Which proxy stands between this machine and a server.
-pub struct Proxies {
-    matcher: Matcher,
-    /// Whether there is to be one at all. `matcher` leaves out URLs that it does not understand, and none may be gone around.
-    wanted: Matcher,
-}
-
-impl Proxies {
-    pub fn new(proxy: &Proxy) -> Self {
-        let (matcher, wanted) = match proxy {
-            Proxy::Environment => (Matcher::from_env(), wanted_by_environment()),
-            Proxy::Url(url) => (Matcher::builder().all(url.clone()).build(), Matcher::builder().all(ANY_PROXY).build()),
-            Proxy::None => (Matcher::builder().build(), Matcher::builder().build()),
-        };
-        Self { matcher, wanted }
-    }
-
-    /// Host and port of the proxy for requests to `uri`; `None` if they go straight.
-    ///
-    /// # Errors
-    /// A fault for a proxy that cannot be used. It does not show the URL, which may hold a password.
-    pub fn address(&self, uri: &Uri) -> Result<Option<(String, u16)>, Fault> {
-        let Some(proxy) = self.due(uri)? else { return Ok(None) };
-        proxy_address(&proxy).map(|(host, port)| Some((host.to_owned(), port)))
-    }
-
-    fn due(&self, uri: &Uri) -> Result<Option<Intercept>, Fault> {
-        match self.matcher.intercept(uri) {
-            None if self.wanted.intercept(uri).is_some() => Err(no_proxy_url()),
-            proxy => Ok(proxy),
-        }
-    }
-}
-
-/// Stands for whatever URL.
-const ANY_PROXY: &str = "http://any";
-
-/// The rules of [`Matcher::from_env`], where every URL works.
-fn wanted_by_environment() -> Matcher {
-    // A server of web pages hands a header of the client on as HTTP_PROXY.
-    if std::env::var_os("REQUEST_METHOD").is_some() {
-        return Matcher::builder().build();
-    }
-    let first = |names: [&str; 2]| names.into_iter().find_map(|name| std::env::var(name).ok()).unwrap_or_default();
-    let any = |names| if first(names).is_empty() { "" } else { ANY_PROXY };
-    Matcher::builder()
-        .http(any(["HTTP_PROXY", "http_proxy"]))
-        .https(any(["HTTPS_PROXY", "https_proxy"]))
-        .all(any(["ALL_PROXY", "all_proxy"]))
-        .no(first(["NO_PROXY", "no_proxy"]))
-        .build()
-}
-
-fn no_proxy_url() -> Fault {
-    Fault::new(FaultKind::Refused, "the proxy has no URL that works: write http://host:port")
-}
-
-fn proxy_address(proxy: &Intercept) -> Result<(&str, u16), Fault> {
-    let uri = proxy.uri();
-    let host = uri.host().unwrap_or_default().trim_matches(['[', ']']);
-    match uri.scheme_str() {
-        Some("http") if host.is_empty() => Err(no_proxy_url()),
-        Some("http") => Ok((host, uri.port_u16().unwrap_or(80))),
-        scheme => Err(Fault::new(
-            FaultKind::Refused,
-            format!("proxies of the kind {:?} are not supported: name an http:// proxy", scheme.unwrap_or("unknown")),
-        )),
-    }
-}
-
 /// Asks an HTTP proxy for a tunnel to `origin` (RFC 9110, section 9.3.6).
 async fn tunnel(
-    proxy: Metered<TcpStream>,
+    stream: Metered<TcpStream>,
     origin: &Origin,
-    authorization: Option<&HeaderValue>,
+    proxy: &HttpProxy,
 ) -> Result<TokioIo<hyper::upgrade::Upgraded>, Fault> {
     let failed = |cause: hyper::Error| transport(format!("the proxy did not answer: {cause}"));
-    let (mut sender, connection) = http1::handshake::<_, Empty<Bytes>>(TokioIo::new(proxy)).await.map_err(failed)?;
+    let (mut sender, connection) = http1::handshake::<_, Empty<Bytes>>(TokioIo::new(stream)).await.map_err(failed)?;
     tokio::spawn(connection.with_upgrades());
     let authority = origin.authority();
     let mut request = Request::builder().method(Method::CONNECT).uri(&authority).header(HOST, &authority);
-    if let Some(authorization) = authorization {
+    if let Some(authorization) = &proxy.authorization {
         request = request.header(PROXY_AUTHORIZATION, authorization);
     }
     let request = request.body(Empty::new()).map_err(|e| transport(format!("cannot ask the proxy: {e}")))?;

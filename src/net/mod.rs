@@ -3,7 +3,9 @@
 //! | file | subject |
 //! |---|---|
 //! | `pool.rs` | which connection carries a request, and what becomes of it afterwards |
+//! | `origin.rs` | which server |
 //! | `connect.rs` | name resolution, TCP, proxy tunnels |
+//! | `proxy.rs` | which proxy stands in between |
 //! | `tls.rs` | whom to trust |
 //! | `watch.rs` | what a connection moves |
 //! | `stage.rs` | where an exchange stands |
@@ -26,7 +28,9 @@ mod deadline;
 pub mod exposure;
 pub mod limit;
 pub mod meter;
+pub mod origin;
 pub mod pool;
+pub mod proxy;
 pub mod stage;
 pub mod tls;
 mod watch;

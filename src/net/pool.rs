@@ -18,10 +18,11 @@ use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use tokio::task::AbortHandle;
 
-use super::connect::{Connected, Connector, Origin, transport};
+use super::connect::{Connected, Connector, transport};
 use super::deadline::Deadline;
 use super::limit::{Limiter, Slowed};
 use super::meter::Carried;
+use super::origin::Origin;
 use super::stage::{Stage, Staged};
 use super::watch::{Moved, Watched};
 use super::{Body, Transport};
@@ -80,7 +81,7 @@ impl Pool {
         let mut request = with_host(request)?.map(|body| Staged::new(body, stage.clone()).boxed_unsync());
         loop {
             stage.set(Step::Connection);
-            let (mut connection, fresh) = self.connection(&origin, request.uri()).await?;
+            let (mut connection, fresh) = self.connection(&origin).await?;
             let absolute = request.uri().clone();
             let streams = !request.body().is_end_stream();
             address(&mut request, &connection);
@@ -101,12 +102,12 @@ impl Pool {
     }
 
     /// An idle connection, or a new one and `true`.
-    async fn connection(&self, origin: &Origin, uri: &Uri) -> Result<(Connection, bool), Fault> {
+    async fn connection(&self, origin: &Origin) -> Result<(Connection, bool), Fault> {
         if let Some(connection) = self.take_idle(origin) {
             return Ok((connection, false));
         }
         let carried = Carried::default();
-        let Connected { stream, peer, proxied } = self.connector.connect(origin, uri, &carried).await?;
+        let Connected { stream, peer, proxied } = self.connector.connect(origin, &carried).await?;
         let (stream, moved) = Watched::new(stream);
         let stream = Slowed::new(stream, self.limiter.clone(), carried.clone());
         let (sender, driver) = http1::Builder::new()
