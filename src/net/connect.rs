@@ -20,7 +20,7 @@ use tokio_rustls::TlsConnector;
 use super::meter::{Carried, Metered};
 use super::origin::Origin;
 use super::proxy::{HttpProxy, Proxies};
-use super::tls;
+use super::tls::{self, ClientTls};
 use crate::model::retry::{Fault, FaultKind};
 use crate::model::settings::Proxy;
 
@@ -52,7 +52,7 @@ pub(super) struct Connected {
 
 /// Makes connections.
 pub struct Connector {
-    tls: Option<TlsConnector>,
+    tls: Option<ClientTls>,
     proxies: Proxies,
     timeout: Duration,
     /// Longest time in which a peer may leave bytes unacknowledged.
@@ -74,14 +74,9 @@ impl Connector {
     /// - `tls`: needed for `https` origins.
     /// - `timeout`: for resolution, TCP, proxy and TLS together.
     /// - `user_timeout`: longest time in which a peer may leave bytes unacknowledged (`TCP_USER_TIMEOUT`).
-    pub fn new(
-        tls: Option<Arc<rustls::ClientConfig>>,
-        proxy: &Proxy,
-        timeout: Duration,
-        user_timeout: Duration,
-    ) -> Self {
+    pub fn new(tls: Option<ClientTls>, proxy: &Proxy, timeout: Duration, user_timeout: Duration) -> Self {
         Self {
-            tls: tls.map(TlsConnector::from),
+            tls,
             proxies: Proxies::new(proxy),
             timeout,
             user_timeout,
@@ -197,23 +192,25 @@ impl Connector {
         if !origin.https {
             return Ok(Box::new(stream));
         }
-        let tls = self.tls.as_ref().ok_or_else(|| transport("this client was made without TLS".into()))?;
+        let refused = |message: String| Fault::new(FaultKind::Refused, message);
+        let tls = self.tls.as_ref().ok_or_else(|| refused("this client was made without TLS".into()))?;
         let name = ServerName::try_from(origin.host.clone())
-            .map_err(|_| transport(format!("{} cannot be the name of a TLS server", origin.host)))?;
-        let secured = tls.connect_with(name, stream, |session| session.set_buffer_limit(Some(TLS_BUFFER_BYTES))).await;
-        match secured {
+            .map_err(|_| refused(format!("{} cannot be the name of a TLS server", origin.host)))?;
+        let connector = TlsConnector::from(tls.config.clone());
+        let secured = connector.connect_with(name, stream, |session| session.set_buffer_limit(Some(TLS_BUFFER_BYTES)));
+        match secured.await {
             Ok(stream) => Ok(Box::new(Metered::tls(stream, carried.clone()))),
-            Err(cause) => Err(tls_fault(origin, &cause)),
+            Err(cause) => Err(tls_fault(origin, &cause, tls.own_authorities)),
         }
     }
 }
 
 /// A server that is not trusted will not be trusted in a second either.
-fn tls_fault(origin: &Origin, cause: &std::io::Error) -> Fault {
+fn tls_fault(origin: &Origin, cause: &std::io::Error, own_authorities: bool) -> Fault {
     let inner = cause.get_ref().and_then(|e| e.downcast_ref::<rustls::Error>());
     let message = format!("TLS with {}: {cause}", origin.host);
-    match inner.and_then(tls::distrust) {
-        Some(why) => Fault::new(FaultKind::Untrusted, format!("{message}; {why}")),
+    match inner.and_then(|error| tls::distrust(error, own_authorities)) {
+        Some((kind, why)) => Fault::new(kind, format!("{message}; {why}")),
         None => transport(message),
     }
 }

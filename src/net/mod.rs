@@ -6,7 +6,7 @@
 //! | `origin.rs` | which server |
 //! | `connect.rs` | name resolution, TCP, proxy tunnels |
 //! | `proxy.rs` | which proxy stands in between |
-//! | `tls.rs` | whom to trust |
+//! | `tls.rs`, `verifier.rs` | whom to trust |
 //! | `watch.rs` | what a connection moves |
 //! | `stage.rs` | where an exchange stands |
 //! | `meter.rs` | what it spends its time on |
@@ -33,6 +33,7 @@ pub mod pool;
 pub mod proxy;
 pub mod stage;
 pub mod tls;
+mod verifier;
 mod watch;
 
 /// Body of a request, streamed.

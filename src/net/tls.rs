@@ -1,4 +1,4 @@
-//! Whom to trust: the system's authorities, or those of one file. Names are always checked.
+//! Whom to trust: the system's certificates, or those of one file. Names are always checked.
 
 use std::fs::File;
 use std::io::Read;
@@ -8,6 +8,9 @@ use std::sync::Arc;
 use rustls::{CipherSuite, ClientConfig, RootCertStore};
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
+
+use super::verifier::{Verifier, is_authority};
+use crate::model::retry::FaultKind;
 
 /// Largest file of authorities that is read, in bytes: the bundles of systems have a quarter of a MiB.
 const FILE_BYTES_MAX: u64 = 4 << 20;
@@ -27,22 +30,34 @@ pub enum TlsError {
     Setup(#[from] rustls::Error),
 }
 
-/// A configuration for HTTP/1.1 over TLS 1.2 or 1.3. Sessions are resumed across connections that share it.
+/// How TLS is spoken to servers. Sessions are resumed across the connections that share it.
+#[derive(Clone)]
+pub struct ClientTls {
+    pub(super) config: Arc<ClientConfig>,
+    /// Whether those who are trusted were named, and are not the system's.
+    pub(super) own_authorities: bool,
+}
+
+/// A configuration for HTTP/1.1 over TLS 1.2 or 1.3.
 ///
 /// - `ca_cert`: PEM file to trust instead of the system's authorities.
-pub fn client_config(ca_cert: Option<&Path>) -> Result<Arc<ClientConfig>, TlsError> {
-    let roots = match ca_cert {
+pub fn client_config(ca_cert: Option<&Path>) -> Result<ClientTls, TlsError> {
+    let (roots, certificates) = match ca_cert {
         Some(path) => roots_of(path)?,
         None => system_roots()?,
     };
     let mut provider = rustls::crypto::aws_lc_rs::default_provider();
     provider.cipher_suites.sort_by_key(|suite| !is_aes_128(suite.suite()));
-    let mut config = ClientConfig::builder_with_provider(Arc::new(provider))
+    let provider = Arc::new(provider);
+    let verifier =
+        Verifier::new(roots, certificates, provider.clone()).map_err(|e| rustls::Error::General(e.to_string()))?;
+    let mut config = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()?
-        .with_root_certificates(roots)
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(verifier))
         .with_no_client_auth();
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    Ok(Arc::new(config))
+    Ok(ClientTls { config: Arc::new(config), own_authorities: ca_cert.is_some() })
 }
 
 /// Offered first, as browsers do: ten rounds of AES instead of fourteen, and no attack is known on either.
@@ -56,10 +71,16 @@ fn is_aes_128(suite: CipherSuite) -> bool {
     )
 }
 
-/// Why a server is not to be spoken to, or `None` if the handshake failed for another reason and may succeed later.
-pub(super) fn distrust(error: &rustls::Error) -> Option<&'static str> {
+/// Why a server is not to be spoken to, or `None` if TLS failed for another reason and may succeed later.
+///
+/// - `own_authorities`: those who are trusted were named.
+pub(super) fn distrust(error: &rustls::Error, own_authorities: bool) -> Option<(FaultKind, &'static str)> {
     use rustls::{AlertDescription as Alert, CertificateError as Wrong, Error};
-    Some(match error {
+    let unknown = if own_authorities { FaultKind::Untrusted } else { FaultKind::UnknownAuthority };
+    let why = match error {
+        Error::InvalidCertificate(Wrong::NotValidForNameContext { presented, .. }) if presented.is_empty() => {
+            "its certificate is for no name: it has no subjectAltName, and CN counts for nothing"
+        }
         Error::InvalidCertificate(Wrong::NotValidForName | Wrong::NotValidForNameContext { .. }) => {
             "its certificate is for another name: somebody else answers, or the endpoint is not written as it is there"
         }
@@ -69,34 +90,57 @@ pub(super) fn distrust(error: &rustls::Error) -> Option<&'static str> {
         Error::InvalidCertificate(Wrong::NotValidYet | Wrong::NotValidYetContext { .. }) => {
             "its certificate is not valid yet, or the clock of this machine is wrong"
         }
-        Error::InvalidCertificate(_) => "its certificate is not one of an authority that is trusted here",
+        Error::InvalidCertificate(Wrong::UnknownIssuer | Wrong::BadSignature) if own_authorities => {
+            "its certificate is not one of an authority that is trusted here: the file that was named holds neither its \
+             issuer nor itself"
+        }
+        Error::InvalidCertificate(Wrong::UnknownIssuer | Wrong::BadSignature) => {
+            return Some((unknown, "its certificate is not one of an authority that is trusted here"));
+        }
+        Error::InvalidCertificate(wrong) if is_authority(wrong) => {
+            let why =
+                "its certificate is that of an authority (CA:TRUE), and not itself among those that are trusted here";
+            return Some((unknown, why));
+        }
+        Error::InvalidCertificate(_) => "its certificate cannot be accepted",
         Error::PeerIncompatible(_)
         | Error::AlertReceived(Alert::ProtocolVersion | Alert::HandshakeFailure | Alert::InsufficientSecurity) => {
             "haul speaks TLS 1.2 and 1.3 with their usual ciphers, and the server does not"
         }
-        Error::InvalidMessage(_) => "the answer is not TLS: a port for plain HTTP, or somebody in between",
+        Error::AlertReceived(Alert::NoApplicationProtocol) => "haul speaks HTTP/1.1, and the server HTTP/2 only",
+        Error::AlertReceived(Alert::UnrecognisedName) => "the server does not know the name that it was called by",
+        Error::AlertReceived(Alert::CertificateRequired | Alert::AccessDenied) => {
+            "the server wants a certificate of its clients, and haul has none"
+        }
+        Error::InvalidMessage(_) => "the answer is not TLS: a port for plain HTTP (http://), or somebody in between",
         Error::PeerMisbehaved(_) => "the server breaks the rules of TLS: somebody in between",
         _ => return None,
-    })
+    };
+    Some((FaultKind::Untrusted, why))
 }
 
-fn roots_of(path: &Path) -> Result<RootCertStore, TlsError> {
+/// Those who are trusted: as authorities, and for themselves.
+type Trusted = (RootCertStore, Vec<CertificateDer<'static>>);
+
+fn roots_of(path: &Path) -> Result<Trusted, TlsError> {
     let refused = |why: String| TlsError::File { path: path.to_owned(), why };
     let mut pem = Vec::new();
     let read = File::open(path).and_then(|file| file.take(FILE_BYTES_MAX + 1).read_to_end(&mut pem));
     if read.map_err(|e| refused(e.to_string()))? as u64 > FILE_BYTES_MAX {
         return Err(refused("it is larger than 4 MiB".into()));
     }
-    let mut roots = RootCertStore::empty();
+    let (mut roots, mut certificates) = (RootCertStore::empty(), Vec::new());
     for certificate in CertificateDer::pem_slice_iter(&pem) {
         let certificate = certificate.map_err(|e| refused(e.to_string()))?;
-        roots.add(certificate).map_err(|e| refused(e.to_string()))?;
+        roots.add(certificate.clone()).map_err(|e| refused(e.to_string()))?;
+        certificates.push(certificate);
     }
-    if roots.is_empty() { Err(refused("it holds no certificate".into())) } else { Ok(roots) }
+    if roots.is_empty() { Err(refused("it holds no certificate".into())) } else { Ok((roots, certificates)) }
 }
 
-fn system_roots() -> Result<RootCertStore, TlsError> {
+fn system_roots() -> Result<Trusted, TlsError> {
     let mut roots = RootCertStore::empty();
-    let (added, _) = roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-    if added == 0 { Err(TlsError::NoRoots) } else { Ok(roots) }
+    let certificates = rustls_native_certs::load_native_certs().certs;
+    let (added, _) = roots.add_parsable_certificates(certificates.iter().cloned());
+    if added == 0 { Err(TlsError::NoRoots) } else { Ok((roots, certificates)) }
 }
