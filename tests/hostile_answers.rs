@@ -64,12 +64,14 @@ fn a_length_that_is_no_number_and_headers_without_end_are_no_answer() {
         ("HTTP/1.1 200 OK\r\nx-a: ", "aaaaaaaaaaaaaaaa"),
         ("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n1;", "aaaaaaaaaaaaaaaa"),
         ("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n0\r\n", "x-a: b\r\n"),
-        ("", "aaaaaaaaaaaaaaaa"),
     ] {
         let (output, taken) = endless(head, more.repeat(4096).into_bytes(), &[]);
         assert_eq!(exit_code(&output), 7, "{head}: {}", text(&output.stderr));
         assert!(taken < READ_MAX, "{taken} bytes taken of {head}");
     }
+    let (output, taken) = endless("", b"aaaaaaaaaaaaaaaa".repeat(4096), &[]);
+    assert_eq!(exit_code(&output), 2, "no HTTP at all: {}", text(&output.stderr));
+    assert!(taken < READ_MAX, "{taken} bytes taken");
 }
 
 #[test]

@@ -46,6 +46,11 @@ impl From<Error> for Failure {
             Some(FaultKind::UnknownAuthority) => {
                 Some("send nothing to it; if the server is yours, name its authority with --ca-cert FILE")
             }
+            Some(FaultKind::Endpoint) => Some("correct the endpoint or the proxy: the same command will fail again"),
+            Some(FaultKind::Protocol) => Some(
+                "check the endpoint and the proxy: what answered is not the store, or something in between changes what it \
+                 says",
+            ),
             _ => hint(code),
         };
         Self { code, message: error.to_string(), hint }
@@ -105,6 +110,7 @@ fn fault_code(kind: FaultKind) -> u8 {
         FaultKind::Corrupted => INTEGRITY,
         FaultKind::ClockSkew | FaultKind::Credentials | FaultKind::TokenExpired => CREDENTIALS,
         FaultKind::Untrusted | FaultKind::UnknownAuthority => CREDENTIALS,
+        FaultKind::Endpoint => USAGE,
         FaultKind::NotFound | FaultKind::NoSuchUpload | FaultKind::Conflict | FaultKind::Refused => REFUSED,
         _ => OTHER,
     }
@@ -154,6 +160,7 @@ mod tests {
             (FaultKind::TokenExpired, 4),
             (FaultKind::Untrusted, 4),
             (FaultKind::UnknownAuthority, 4),
+            (FaultKind::Endpoint, 2),
             (FaultKind::NotFound, 5),
             (FaultKind::NoSuchUpload, 5),
             (FaultKind::Conflict, 5),

@@ -8,19 +8,21 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::header::{HOST, PROXY_AUTHORIZATION};
-use http::{HeaderValue, Method, Request};
+use http::{HeaderValue, Method, Request, StatusCode};
 use http_body_util::Empty;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use rustls_pki_types::ServerName;
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
 use super::meter::{Carried, Metered};
 use super::origin::Origin;
+use super::peer;
 use super::proxy::{HttpProxy, Proxies};
 use super::tls::{self, ClientTls};
+use super::watch::Watched;
 use crate::model::retry::{Fault, FaultKind};
 use crate::model::settings::Proxy;
 
@@ -34,6 +36,8 @@ const SHARES_MAX: usize = 3;
 const KEEPALIVE: Duration = Duration::from_secs(30);
 /// How much plaintext rustls may take in one go. Its default of 64 KiB costs a write per four records.
 pub(crate) const TLS_BUFFER_BYTES: usize = 256 << 10;
+/// Longest time in which a server that speaks TLS begins to answer, once it is asked whether it does.
+const TLS_ASKED_FOR: Duration = Duration::from_secs(3);
 /// What the kernel takes ahead where waiting for the network is to show. 256 KiB cost a tenth of the CPU on loopback.
 const UNSENT_BYTES_MAX: u32 = 256 << 10;
 
@@ -65,8 +69,9 @@ pub struct Connector {
     unsent_bytes_max: Option<u32>,
 }
 
+/// What a name was found to stand for. It is kept when it is old: a name that was there once is not a mistake.
 struct Resolved {
-    at: Instant,
+    fresh_until: Instant,
     addresses: Arc<[SocketAddr]>,
 }
 
@@ -114,13 +119,27 @@ impl Connector {
             let (tcp, peer) = self.tcp(&origin.host, origin.port).await?;
             return Ok(Connected { stream: self.secure(origin, metered(tcp), carried).await?, peer, proxied: None });
         };
-        let (tcp, peer) = self.tcp(&proxy.host, proxy.port).await?;
+        let of_the_proxy = |fault: Fault| Fault { message: format!("the proxy: {}", fault.message), ..fault };
+        let (tcp, peer) = self.tcp(&proxy.host, proxy.port).await.map_err(of_the_proxy)?;
         if !origin.https {
             let proxied = Some(proxy.authorization.clone());
             return Ok(Connected { stream: Box::new(metered(tcp)), peer, proxied });
         }
         let tunnel = tunnel(metered(tcp), origin, proxy).await?;
         Ok(Connected { stream: self.secure(origin, tunnel, carried).await?, peer, proxied: None })
+    }
+
+    /// Whether a server that said nothing to plain HTTP speaks TLS: those that do may hang up without a word.
+    pub(super) async fn speaks_tls(&self, origin: &Origin) -> bool {
+        let asked = async {
+            let hello = tls::client_hello(&origin.host)?;
+            let (mut tcp, _) = self.tcp(&origin.host, origin.port).await.ok()?;
+            tcp.write_all(&hello).await.ok()?;
+            let mut first = [0; 2];
+            tcp.read_exact(&mut first).await.ok()?;
+            Some(peer::is_tls(&first))
+        };
+        tokio::time::timeout(TLS_ASKED_FOR, asked).await.ok().flatten().unwrap_or_default()
     }
 
     /// Opens a TCP connection; each call starts with the next address of the name, and goes on with the others. One that
@@ -141,7 +160,9 @@ impl Connector {
             self.avoid(address);
             last = Some(format!("cannot connect to {host} ({address}): {cause}"));
         }
-        lock(&self.resolved).remove(&(host.to_owned(), port));
+        if let Some(resolved) = lock(&self.resolved).get_mut(&(host.to_owned(), port)) {
+            resolved.fresh_until = Instant::now();
+        }
         Err(transport(last.unwrap_or_else(|| format!("{host} has no address"))))
     }
 
@@ -160,15 +181,13 @@ impl Connector {
 
     async fn addresses(&self, host: &str, port: u16) -> Result<Arc<[SocketAddr]>, Fault> {
         let key = (host.to_owned(), port);
-        if let Some(found) = lock(&self.resolved).get(&key)
-            && found.at.elapsed() < ADDRESSES_FRESH
-        {
-            return Ok(found.addresses.clone());
+        let known = lock(&self.resolved).get(&key).map(|known| (known.fresh_until, known.addresses.clone()));
+        if let Some((_, addresses)) = known.as_ref().filter(|(fresh_until, _)| Instant::now() < *fresh_until) {
+            return Ok(addresses.clone());
         }
         let found = tokio::net::lookup_host((host, port)).await;
-        let addresses: Arc<[SocketAddr]> =
-            found.map_err(|cause| transport(format!("cannot resolve {host}: {cause}")))?.collect();
-        let entry = Resolved { at: Instant::now(), addresses: addresses.clone() };
+        let addresses: Arc<[SocketAddr]> = found.map_err(|cause| unresolved(host, &cause, known.is_some()))?.collect();
+        let entry = Resolved { fresh_until: Instant::now() + ADDRESSES_FRESH, addresses: addresses.clone() };
         lock(&self.resolved).insert(key, entry);
         Ok(addresses)
     }
@@ -215,6 +234,24 @@ fn tls_fault(origin: &Origin, cause: &std::io::Error, own_authorities: bool) -> 
     }
 }
 
+/// What the C library says of a name that nobody has, or that has no address (glibc, then musl). It says otherwise where
+/// nobody could be asked; its codes do not reach us.
+const UNKNOWN_HOST: [&str; 4] = [
+    "Name or service not known",
+    "No address associated with hostname",
+    "Name does not resolve",
+    "Name has no usable address",
+];
+
+/// - `was_there`: the name had addresses before, so that it is the resolver that is wrong now.
+fn unresolved(host: &str, cause: &std::io::Error, was_there: bool) -> Fault {
+    let text = cause.to_string();
+    match UNKNOWN_HOST.iter().any(|said| text.contains(said)) && !was_there {
+        true => Fault::new(FaultKind::Endpoint, format!("there is no host {host}: {text}")),
+        false => transport(format!("cannot resolve {host}: {text}")),
+    }
+}
+
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(|e| e.into_inner())
 }
@@ -225,7 +262,11 @@ async fn tunnel(
     origin: &Origin,
     proxy: &HttpProxy,
 ) -> Result<TokioIo<hyper::upgrade::Upgraded>, Fault> {
-    let failed = |cause: hyper::Error| transport(format!("the proxy did not answer: {cause}"));
+    let (stream, moved) = Watched::new(stream);
+    let failed = |cause: hyper::Error| match peer::mistaken(moved.first()) {
+        Some(what) => Fault::new(FaultKind::Endpoint, format!("the proxy {}:{} {what}", proxy.host, proxy.port)),
+        None => transport(format!("the proxy did not answer: {cause}")),
+    };
     let (mut sender, connection) = http1::handshake::<_, Empty<Bytes>>(TokioIo::new(stream)).await.map_err(failed)?;
     tokio::spawn(connection.with_upgrades());
     let authority = origin.authority();
@@ -233,14 +274,23 @@ async fn tunnel(
     if let Some(authorization) = &proxy.authorization {
         request = request.header(PROXY_AUTHORIZATION, authorization);
     }
-    let request = request.body(Empty::new()).map_err(|e| transport(format!("cannot ask the proxy: {e}")))?;
+    let unasked = |cause| Fault::new(FaultKind::Refused, format!("cannot ask the proxy: {cause}"));
+    let request = request.body(Empty::new()).map_err(unasked)?;
     let answer = sender.send_request(request).await.map_err(failed)?;
     if !answer.status().is_success() {
-        let kind = if answer.status().is_server_error() { FaultKind::Transport } else { FaultKind::Refused };
-        return Err(Fault::new(kind, format!("the proxy refused a tunnel to {authority}: {}", answer.status())));
+        return Err(no_tunnel(answer.status(), &authority));
     }
     let upgraded = hyper::upgrade::on(answer).await.map_err(failed)?;
     Ok(TokioIo::new(upgraded))
+}
+
+fn no_tunnel(status: StatusCode, authority: &str) -> Fault {
+    let kind = if status.is_server_error() { FaultKind::Transport } else { FaultKind::Refused };
+    let advice = match status {
+        StatusCode::PROXY_AUTHENTICATION_REQUIRED => "; it wants a user and a password: http://user:password@host:port",
+        _ => "",
+    };
+    Fault::new(kind, format!("the proxy refused a tunnel to {authority}: {status}{advice}"))
 }
 
 pub(super) fn transport(message: String) -> Fault {
@@ -271,6 +321,15 @@ mod tests {
         assert_eq!(connector.in_turn(&[address(2)]), [address(2)], "one that has no other is still used");
     }
 
+    #[test]
+    fn a_name_that_nobody_has_is_a_mistake_unless_it_was_there_before() {
+        let kind = |said: &str, was_there| unresolved("h", &std::io::Error::other(said), was_there).kind;
+        let (nobody, later) = ("Name or service not known", "Temporary failure in name resolution");
+        assert_eq!(kind(nobody, false), FaultKind::Endpoint);
+        assert_eq!(kind(nobody, true), FaultKind::Transport);
+        assert_eq!(kind(later, false), FaultKind::Transport);
+    }
+
     #[tokio::test]
     async fn a_name_with_a_dead_address_connects_to_the_other_and_keeps_to_it() {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -278,7 +337,7 @@ mod tests {
         // Nothing listens there: the whole of 127.0.0.0/8 is this machine.
         let dead = SocketAddr::from(([127, 0, 0, 9], alive.port()));
         let connector = connector();
-        let entry = Resolved { at: Instant::now(), addresses: [dead, alive].into() };
+        let entry = Resolved { fresh_until: Instant::now() + ADDRESSES_FRESH, addresses: [dead, alive].into() };
         lock(&connector.resolved).insert(("store".into(), alive.port()), entry);
         for _ in 0..4 {
             assert_eq!(connector.tcp("store", alive.port()).await.unwrap().1, alive);

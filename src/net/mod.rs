@@ -6,6 +6,7 @@
 //! | `origin.rs` | which server |
 //! | `connect.rs` | name resolution, TCP, proxy tunnels |
 //! | `proxy.rs` | which proxy stands in between |
+//! | `peer.rs` | what the other end speaks |
 //! | `tls.rs`, `verifier.rs` | whom to trust |
 //! | `watch.rs` | what a connection moves |
 //! | `stage.rs` | where an exchange stands |
@@ -29,6 +30,7 @@ pub mod exposure;
 pub mod limit;
 pub mod meter;
 pub mod origin;
+mod peer;
 pub mod pool;
 pub mod proxy;
 pub mod stage;

@@ -5,9 +5,9 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rustls::{CipherSuite, ClientConfig, RootCertStore};
-use rustls_pki_types::CertificateDer;
+use rustls::{CipherSuite, ClientConfig, ClientConnection, RootCertStore};
 use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, ServerName};
 
 use super::verifier::{Verifier, is_authority};
 use crate::model::retry::FaultKind;
@@ -69,6 +69,19 @@ fn is_aes_128(suite: CipherSuite) -> bool {
         suite,
         TLS13_AES_128_GCM_SHA256 | TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256 | TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256
     )
+}
+
+/// The first thing that is said to a server that may speak TLS.
+pub(super) fn client_hello(host: &str) -> Option<Vec<u8>> {
+    let name = ServerName::try_from(host.to_owned()).ok()?;
+    let config = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()))
+        .with_safe_default_protocol_versions()
+        .ok()?
+        .with_root_certificates(RootCertStore::empty())
+        .with_no_client_auth();
+    let mut hello = Vec::new();
+    ClientConnection::new(Arc::new(config), name).ok()?.write_tls(&mut hello).ok()?;
+    Some(hello)
 }
 
 /// Why a server is not to be spoken to, or `None` if TLS failed for another reason and may succeed later.
