@@ -54,7 +54,7 @@ impl Client {
     }
 
     /// See [`client::Client::abort_upload`].
-    pub fn abort_upload(&self, bucket: &Bucket, key: &Key, upload_id: &UploadId) -> Result<(), Error> {
+    pub fn abort_upload(&self, bucket: &Bucket, key: &Key, upload_id: &UploadId) -> Result<bool, Error> {
         wait(self.0.abort_upload(bucket, key, upload_id))
     }
 

@@ -30,7 +30,7 @@ use crate::store::operations::delete::Delete;
 use crate::store::operations::head::Head;
 pub use crate::store::operations::head::ObjectInfo;
 use crate::store::operations::list_uploads::ListUploads;
-pub use crate::store::operations::list_uploads::UploadInfo;
+pub use crate::store::operations::list_uploads::{ListedKey, UploadInfo};
 use crate::store::{Operation, Store};
 
 /// Events that a transfer keeps for a caller who does not take them; later ones are dropped.
@@ -140,7 +140,8 @@ impl Client {
         self.run(|engine| async move { engine.exchange(&Head { bucket: &bucket, key: &key }, None).await }).await
     }
 
-    /// Lists the unfinished uploads of all keys that start with `prefix`.
+    /// Lists the unfinished uploads of all keys that start with `prefix`, those included that cannot be asked for: see
+    /// [`UploadInfo::named`].
     ///
     /// # Errors
     /// [`Error::Exchange`], also for a list of more than 1,000 pages of 1,000: name a longer prefix.
@@ -164,8 +165,8 @@ impl Client {
         .await
     }
 
-    /// Aborts one upload. One that is already gone is a success.
-    pub async fn abort_upload(&self, bucket: &Bucket, key: &Key, upload_id: &UploadId) -> Result<(), Error> {
+    /// Aborts one upload; gives whether there was one. One that is already gone is no error.
+    pub async fn abort_upload(&self, bucket: &Bucket, key: &Key, upload_id: &UploadId) -> Result<bool, Error> {
         let (bucket, key, upload_id) = (bucket.clone(), key.clone(), upload_id.clone());
         self.run(|engine| async move {
             engine.exchange(&Abort { bucket: &bucket, key: &key, upload_id: &upload_id }, None).await

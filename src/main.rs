@@ -37,7 +37,7 @@ fn run(typed: &Cli) -> Result<(), Failure> {
         Command::Checkpoint(Checkpoint::Show { path, json }) => cli::checkpoint::show(path, *json),
         Command::Uploads(Uploads::List { url, connect, json }) => cli::uploads::list(url, connect, *json),
         Command::Uploads(Uploads::Abort { url, connect, upload_id, older_than }) => {
-            cli::uploads::abort(url, connect, upload_id.as_deref(), *older_than, typed.quiet)
+            cli::uploads::abort(url, connect, upload_id.as_ref(), *older_than, typed.quiet)
         }
         Command::Credentials { connect, json } => cli::credentials::run(connect, *json),
         Command::Tune(tune) => cli::tune::run(tune, typed.quiet),

@@ -40,6 +40,7 @@ mod source_readers;
 mod credentials;
 mod fuzz_corpus;
 mod hostile_answers;
+mod open_uploads;
 mod proxy;
 mod secrets;
 mod tls;

@@ -164,6 +164,7 @@ fn chunks_that_are_none_store_nothing() {
         ] {
             let answer = answers(server, &put(&["transfer-encoding: chunked"], body.as_bytes()));
             assert_eq!(statuses(&answer), [400], "{body:?}: {answer}");
+            assert!(answer.contains("<Code>BadRequest</Code>"), "it is not slow, but malformed: {body:?}: {answer}");
         }
     });
 }

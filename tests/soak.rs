@@ -265,7 +265,7 @@ impl Soak<'_> {
         let Some(id) = known.checkpoint.upload_id else { return Ok(()) };
         let (bucket, key) = (Bucket::new("demo").unwrap(), Key::new(job.key()).unwrap());
         let mut tries = (0..RUNS_MAX).map(|_| client.abort_upload(&bucket, &key, &id));
-        tries.find_map(Result::ok).ok_or_else(|| format!("{id} could not be aborted"))
+        tries.find_map(Result::ok).map(drop).ok_or_else(|| format!("{id} could not be aborted"))
     }
 }
 

@@ -11,7 +11,21 @@ const PARTS: [&str; 2] = ["--part-size", "100KiB"];
 
 /// A certificate for `name`, signed by itself, that ends in `last_year`; the files of certificate and key.
 fn certificate(directory: &Path, name: &str, last_year: i32) -> [PathBuf; 2] {
+    let directory = directory.join("server");
+    std::fs::create_dir_all(&directory).unwrap();
+    certificate_of(&directory, name, last_year, rcgen::IsCa::NoCa)
+}
+
+/// The same, of a kind that may sign others.
+fn authority(directory: &Path, name: &str, last_year: i32) -> [PathBuf; 2] {
+    let directory = directory.join("authority");
+    std::fs::create_dir_all(&directory).unwrap();
+    certificate_of(&directory, name, last_year, rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained))
+}
+
+fn certificate_of(directory: &Path, name: &str, last_year: i32, is_ca: rcgen::IsCa) -> [PathBuf; 2] {
     let mut params = rcgen::CertificateParams::new(vec![name.to_owned()]).unwrap();
+    params.is_ca = is_ca;
     params.not_before = rcgen::date_time_ymd(2000, 1, 1);
     params.not_after = rcgen::date_time_ymd(last_year, 1, 1);
     let key = rcgen::KeyPair::generate().unwrap();
@@ -33,7 +47,8 @@ fn refused(directory: &Path, endpoint: &str, trusted: &Path) -> String {
     let output = put(&file, endpoint, &options).output().unwrap();
     let said = text(&output.stderr);
     assert_eq!(exit_code(&output), 4, "{said}");
-    assert!(said.contains("--ca-cert") && !text(&output.stdout).contains("retrying"), "{said}");
+    assert!(!said.contains("--ca-cert"), "it was given: {said}");
+    assert!(!text(&output.stdout).contains("retrying"), "{said}");
     said
 }
 
@@ -75,6 +90,50 @@ fn wrong_names_expired_and_unknown_certificates_are_refused() {
     assert!(store.holds(&content), "what is right is not refused");
 }
 
+/// What `openssl req -x509` makes: a certificate that is its own authority, and the server's as well.
+#[test]
+fn a_certificate_that_is_its_own_authority_is_trusted_where_it_is_named_itself() {
+    let scratch = tempfile::tempdir().unwrap();
+    let good = authority(scratch.path(), "127.0.0.1", 2200);
+    let store = served(scratch.path(), &good);
+    let (file, content) = random_file(scratch.path(), 350 << 10, 1);
+    put_well(&file, &store.endpoint, &[&PARTS[..], &["--ca-cert", good[0].to_str().unwrap()]].concat());
+    assert!(store.holds(&content));
+    let by_the_system = |mut command: std::process::Command| command.env("SSL_CERT_FILE", &good[0]).output().unwrap();
+    let kept = by_the_system(put(&file, &store.endpoint, &PARTS));
+    assert!(kept.status.success(), "the system's certificates count in the same way: {}", text(&kept.stderr));
+    let other = authority(scratch.path(), "127.0.0.1", 2199);
+    assert!(refused(scratch.path(), &store.endpoint, &other[0]).contains("CA:TRUE"));
+    let unknown = by_the_system(put(&file, &served(&scratch.path().join("other"), &other).endpoint, &PARTS));
+    assert!(exit_code(&unknown) == 4 && text(&unknown.stderr).contains("--ca-cert FILE"), "{}", text(&unknown.stderr));
+    for (name, last_year, why) in
+        [("store.example.org", 2200, "is for another name"), ("127.0.0.1", 2001, "has expired")]
+    {
+        let shown = authority(scratch.path(), name, last_year);
+        let said = refused(scratch.path(), &served(&scratch.path().join(why), &shown).endpoint, &shown[0]);
+        assert!(said.contains(why), "{said}");
+    }
+}
+
+#[test]
+fn a_certificate_is_trusted_where_it_is_named_though_its_issuer_is_not() {
+    let scratch = tempfile::tempdir().unwrap();
+    let mut params = rcgen::CertificateParams::new(Vec::new()).unwrap();
+    params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    let issuer = rcgen::Issuer::new(params, rcgen::KeyPair::generate().unwrap());
+    let files = ["leaf.pem", "leaf-key.pem"].map(|name| scratch.path().join(name));
+    let key = rcgen::KeyPair::generate().unwrap();
+    let leaf = rcgen::CertificateParams::new(vec!["127.0.0.1".into()]).unwrap().signed_by(&key, &issuer).unwrap();
+    std::fs::write(&files[0], leaf.pem()).unwrap();
+    std::fs::write(&files[1], key.serialize_pem()).unwrap();
+    let store = served(scratch.path(), &files);
+    let (file, content) = random_file(scratch.path(), 350 << 10, 1);
+    put_well(&file, &store.endpoint, &[&PARTS[..], &["--ca-cert", files[0].to_str().unwrap()]].concat());
+    assert!(store.holds(&content));
+    let other = certificate(scratch.path(), "127.0.0.1", 2200);
+    assert!(refused(scratch.path(), &store.endpoint, &other[0]).contains("neither its issuer nor itself"));
+}
+
 type Answer = fn(&str) -> Vec<u8>;
 
 /// A ServerHello of TLS 1.1 (RFC 4346, section 7.4.1.3) that chooses AES-128 with SHA.
@@ -87,9 +146,12 @@ fn tls_1_1() -> Vec<u8> {
 fn old_protocols_and_plain_http_on_a_port_for_tls_are_refused_at_once() {
     let scratch = tempfile::tempdir().unwrap();
     let good = certificate(scratch.path(), "127.0.0.1", 2200);
-    let answers: [(Answer, &str); 4] = [
+    let answers: [(Answer, &str); 6] = [
         (|_| tls_1_1(), "TLS 1.2 and 1.3"),
         (|_| http("200 OK", "", ""), "not TLS"),
+        (|_| http("400 Bad Request", "", ""), "a port for plain HTTP (http://)"),
+        // An alert: no_application_protocol.
+        (|_| vec![21, 3, 3, 0, 2, 2, 120], "HTTP/2 only"),
         // Alerts: protocol_version and handshake_failure.
         (|_| vec![21, 3, 2, 0, 2, 2, 70], "TLS 1.2 and 1.3"),
         (|_| vec![21, 3, 2, 0, 2, 2, 40], "TLS 1.2 and 1.3"),

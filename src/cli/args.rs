@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use haul::model::object::ObjectUrl;
+use haul::model::object::{ObjectUrl, UploadId};
 use haul::model::settings::{Parallel, PartSize};
 
 use super::serve::ServeArgs;
@@ -122,9 +122,9 @@ pub enum Uploads {
         url: ObjectUrl,
         #[command(flatten)]
         connect: Connect,
-        /// Abort this upload of exactly the key of URL
-        #[arg(long, value_name = "ID", group = "which")]
-        upload_id: Option<String>,
+        /// Abort this upload of exactly the key of URL; exit code 5 if there is none
+        #[arg(long, value_name = "ID", group = "which", value_parser = values::upload_id)]
+        upload_id: Option<UploadId>,
         /// Abort all that were begun longer ago than this, such as 7d or 12h
         #[arg(long, value_name = "AGE", group = "which", value_parser = humantime::parse_duration)]
         older_than: Option<std::time::Duration>,

@@ -42,8 +42,14 @@ impl From<Error> for Failure {
             _ if suspects(&error).is_some() => suspects(&error),
             _ if is_about_the_reader(&error) => Some("choose another --reader, or leave the choice to haul: auto"),
             Some(FaultKind::ClockSkew) => Some("set the clock of this machine right, then run the same command again"),
-            Some(FaultKind::Untrusted) => Some(
-                "send nothing to it; if the server is yours, mend its TLS or name its authority with --ca-cert FILE",
+            Some(FaultKind::Untrusted) => Some("send nothing to it; if the server is yours, put its TLS right"),
+            Some(FaultKind::UnknownAuthority) => {
+                Some("send nothing to it; if the server is yours, name its authority with --ca-cert FILE")
+            }
+            Some(FaultKind::Endpoint) => Some("correct the endpoint or the proxy: the same command will fail again"),
+            Some(FaultKind::Protocol) => Some(
+                "check the endpoint and the proxy: what answered is not the store, or something in between changes what it \
+                 says",
             ),
             _ => hint(code),
         };
@@ -102,7 +108,9 @@ fn fault_code(kind: FaultKind) -> u8 {
     match kind {
         FaultKind::Transport | FaultKind::Server | FaultKind::Throttled => RETRY_LATER,
         FaultKind::Corrupted => INTEGRITY,
-        FaultKind::ClockSkew | FaultKind::Credentials | FaultKind::TokenExpired | FaultKind::Untrusted => CREDENTIALS,
+        FaultKind::ClockSkew | FaultKind::Credentials | FaultKind::TokenExpired => CREDENTIALS,
+        FaultKind::Untrusted | FaultKind::UnknownAuthority => CREDENTIALS,
+        FaultKind::Endpoint => USAGE,
         FaultKind::NotFound | FaultKind::NoSuchUpload | FaultKind::Conflict | FaultKind::Refused => REFUSED,
         _ => OTHER,
     }
@@ -151,6 +159,8 @@ mod tests {
             (FaultKind::Credentials, 4),
             (FaultKind::TokenExpired, 4),
             (FaultKind::Untrusted, 4),
+            (FaultKind::UnknownAuthority, 4),
+            (FaultKind::Endpoint, 2),
             (FaultKind::NotFound, 5),
             (FaultKind::NoSuchUpload, 5),
             (FaultKind::Conflict, 5),

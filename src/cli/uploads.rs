@@ -10,19 +10,20 @@ use serde_json::json;
 
 use super::args::Connect;
 use super::connect::{Connection, connect, wait};
-use super::exit::Failure;
-use super::report::{inline, print};
+use super::exit::{Failure, REFUSED, RETRY_LATER};
+use super::report::{inline, print, warn};
 
 /// # Errors
 /// See [`super::exit`].
 pub fn list(url: &ObjectUrl, typed: &Connect, as_json: bool) -> Result<(), Failure> {
     let connection = connect(typed, &url.bucket)?;
     for upload in listed(&connection, url)? {
-        let UploadInfo { key, upload_id, initiated } = upload;
         if as_json {
-            print(json!({ "key": key.as_str(), "upload_id": upload_id.0, "initiated": initiated }));
+            let odd = upload.named().is_none();
+            let UploadInfo { key, upload_id, initiated } = upload;
+            print(json!({ "key": key.as_str(), "upload_id": upload_id.0, "initiated": initiated, "odd": odd }));
         } else {
-            print(format_args!("{initiated}  {upload_id}  oss://{}/{}", url.bucket, inline(key.as_str())));
+            print(format_args!("{}  {}", inline(&upload.initiated), name(url, &upload, "  ")));
         }
     }
     Ok(())
@@ -33,32 +34,82 @@ pub fn list(url: &ObjectUrl, typed: &Connect, as_json: bool) -> Result<(), Failu
 pub fn abort(
     url: &ObjectUrl,
     typed: &Connect,
-    upload_id: Option<&str>,
+    upload_id: Option<&UploadId>,
     older_than: Option<Duration>,
     quiet: bool,
 ) -> Result<(), Failure> {
-    let connection = connect(typed, &url.bucket)?;
-    let doomed = match upload_id {
-        Some(id) => {
-            let key = Key::new(&*url.key).map_err(|e| Failure::usage(e.to_string()))?;
-            vec![(key, UploadId(id.to_owned()))]
-        }
-        None => {
-            let before = SystemTime::now() - older_than.unwrap_or_default();
-            let old = |upload: &UploadInfo| begun(upload).is_some_and(|begun| begun <= before);
-            listed(&connection, url)?.into_iter().filter(old).map(|u| (u.key, u.upload_id)).collect()
-        }
-    };
-    for (key, id) in &doomed {
-        wait(connection.client.abort_upload(&url.bucket, key, id))?;
-        if !quiet {
-            print(format_args!("aborted {id} of oss://{}/{}", url.bucket, inline(key.as_str())));
-        }
+    match upload_id {
+        Some(id) => abort_one(url, typed, id, quiet),
+        None => abort_old(url, typed, older_than.unwrap_or_default(), quiet),
     }
-    if doomed.is_empty() && !quiet {
-        print("nothing to abort");
+}
+
+fn abort_one(url: &ObjectUrl, typed: &Connect, id: &UploadId, quiet: bool) -> Result<(), Failure> {
+    let key = Key::new(&*url.key).map_err(|e| Failure::usage(e.to_string()))?;
+    let connection = connect(typed, &url.bucket)?;
+    if !wait(connection.client.abort_upload(&url.bucket, &key, id))? {
+        let message = format!("no such upload: {id} of oss://{}/{}; nothing was aborted", url.bucket, inline(&url.key));
+        let hint = Some("`haul uploads list` shows those that are open; this one was merged, aborted, or never begun");
+        return Err(Failure { hint, ..Failure::new(REFUSED, message) });
+    }
+    if !quiet {
+        print(format_args!("aborted {id} of oss://{}/{}", url.bucket, inline(&url.key)));
     }
     Ok(())
+}
+
+/// Tries all, but for those that cannot be asked for; what the store refuses of one keeps no other.
+fn abort_old(url: &ObjectUrl, typed: &Connect, age: Duration, quiet: bool) -> Result<(), Failure> {
+    let connection = connect(typed, &url.bucket)?;
+    let (mut aborted, mut refused) = (0, None);
+    for upload in &listed(&connection, url)? {
+        let Some((key, id)) = to_abort(url, upload, age) else { continue };
+        let name = name(url, upload, " of ");
+        match wait(connection.client.abort_upload(&url.bucket, key, id)) {
+            Ok(was_there) => {
+                aborted += 1;
+                if !quiet {
+                    print(format_args!("{} {name}", if was_there { "aborted" } else { "was gone already:" }));
+                }
+            }
+            Err(failure) if failure.code == RETRY_LATER => return Err(failure),
+            Err(failure) => {
+                warn(format_args!("haul: warning: {name} was not aborted: {}", failure.message));
+                refused.get_or_insert(failure);
+            }
+        }
+    }
+    if aborted == 0 && refused.is_none() && !quiet {
+        print("nothing to abort");
+    }
+    refused.map_or(Ok(()), Err)
+}
+
+/// Key and id of an upload that is to be aborted because of its `age`. Warns of one that may be old enough and is skipped.
+fn to_abort<'a>(url: &ObjectUrl, upload: &'a UploadInfo, age: Duration) -> Option<(&'a Key, &'a UploadId)> {
+    let before = SystemTime::now().checked_sub(age)?;
+    let begun = begun(upload);
+    if begun.is_some_and(|begun| begun > before) {
+        return None;
+    }
+    let skipped = |why: &str| warn(format_args!("haul: warning: {} is skipped: {why}", name(url, upload, " of ")));
+    match (upload.named(), begun) {
+        (Some(named), Some(_)) => Some(named),
+        (None, _) => {
+            skipped("haul cannot ask for such a name; the client that made it can abort it");
+            None
+        }
+        (Some(_), None) => {
+            skipped("the store does not say when it was begun; abort it with --upload-id");
+            None
+        }
+    }
+}
+
+/// Id and key of an upload, whatever is in them, within a line.
+fn name(url: &ObjectUrl, upload: &UploadInfo, between: &str) -> String {
+    let (id, key) = (inline(&upload.upload_id.0), inline(upload.key.as_str()));
+    format!("{id}{between}oss://{}/{key}", url.bucket)
 }
 
 /// The command that aborts an upload, ready to be pasted.
@@ -109,6 +160,8 @@ fn begun(upload: &UploadInfo) -> Option<SystemTime> {
 
 #[cfg(test)]
 mod tests {
+    use haul::client::ListedKey;
+
     use super::*;
 
     #[test]
@@ -122,7 +175,7 @@ mod tests {
     #[test]
     fn an_upload_whose_age_is_unknown_is_never_old() {
         let upload = |initiated: &str| UploadInfo {
-            key: Key::new("k").unwrap(),
+            key: ListedKey::Key(Key::new("k").unwrap()),
             upload_id: UploadId("u".into()),
             initiated: initiated.into(),
         };

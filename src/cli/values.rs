@@ -1,5 +1,6 @@
 //! Texts of options that clap has no type for: sizes, `K=V` pairs, ages.
 
+use haul::model::object::UploadId;
 use haul::model::settings::UploadRequest;
 
 /// Smallest and largest part the store takes, in bytes (specification, limits).
@@ -55,6 +56,16 @@ pub fn parallel(text: &str) -> Result<haul::model::settings::Parallel, String> {
         Ok(parts) if Parallel::PARTS.contains(&parts) => Ok(Parallel::Parts(parts)),
         _ => Err("write auto or a number from 1 to 1024".to_owned()),
     }
+}
+
+/// An upload id.
+///
+/// # Errors
+/// A text for clap when no store can have given it.
+pub fn upload_id(text: &str) -> Result<UploadId, String> {
+    let id = UploadId(text.to_owned());
+    let is_id = id.is_credible() && !text.trim().is_empty();
+    if is_id { Ok(id) } else { Err("not an upload id: `haul uploads list` shows them".to_owned()) }
 }
 
 /// Bytes per second, where k, M and G are powers of 1,000 as with networks, and `bit/s` has eight to a byte.

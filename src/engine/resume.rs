@@ -162,7 +162,7 @@ async fn abort(job: &Job<'_>, upload: &OpenUpload) -> Result<(), String> {
         return Err(format!("it is at another endpoint, {endpoint}"));
     }
     let aborted = job.engine.exchange(&Abort { bucket, key, upload_id }, Some(job.transfer)).await;
-    aborted.map_err(|error| error.to_string())
+    aborted.map(drop).map_err(|error| error.to_string())
 }
 
 #[cfg(test)]

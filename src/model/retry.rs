@@ -23,6 +23,11 @@ pub enum FaultKind {
     TokenExpired,
     /// The server did not prove to be the one that was named: never again without a person.
     Untrusted,
+    /// The server's certificate is of an authority that this system does not know: name the authority, if it is right.
+    UnknownAuthority,
+    /// Nothing of the kind that was addressed is there, such as a host that nobody knows or a server that speaks something
+    /// else: correct the address of the endpoint, or of the proxy.
+    Endpoint,
     /// Bucket, object or upload does not exist.
     NotFound,
     /// The upload id is unknown to the store: completed, aborted, or never there.

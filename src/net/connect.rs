@@ -8,18 +8,21 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::header::{HOST, PROXY_AUTHORIZATION};
-use http::{HeaderValue, Method, Request, Uri};
+use http::{HeaderValue, Method, Request, StatusCode};
 use http_body_util::Empty;
 use hyper::client::conn::http1;
-use hyper_util::client::proxy::matcher::{Intercept, Matcher};
 use hyper_util::rt::TokioIo;
 use rustls_pki_types::ServerName;
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
 use super::meter::{Carried, Metered};
-use super::tls;
+use super::origin::Origin;
+use super::peer;
+use super::proxy::{HttpProxy, Proxies};
+use super::tls::{self, ClientTls};
+use super::watch::Watched;
 use crate::model::retry::{Fault, FaultKind};
 use crate::model::settings::Proxy;
 
@@ -33,37 +36,10 @@ const SHARES_MAX: usize = 3;
 const KEEPALIVE: Duration = Duration::from_secs(30);
 /// How much plaintext rustls may take in one go. Its default of 64 KiB costs a write per four records.
 pub(crate) const TLS_BUFFER_BYTES: usize = 256 << 10;
+/// Longest time in which a server that speaks TLS begins to answer, once it is asked whether it does.
+const TLS_ASKED_FOR: Duration = Duration::from_secs(3);
 /// What the kernel takes ahead where waiting for the network is to show. 256 KiB cost a tenth of the CPU on loopback.
 const UNSENT_BYTES_MAX: u32 = 256 << 10;
-
-/// Scheme, host and port of a server.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Origin {
-    pub https: bool,
-    pub host: String,
-    pub port: u16,
-}
-
-impl Origin {
-    /// `None` if the URI is not an absolute `http` or `https` one.
-    pub fn of(uri: &Uri) -> Option<Self> {
-        let https = match uri.scheme_str()? {
-            "https" => true,
-            "http" => false,
-            _ => return None,
-        };
-        let host = uri.host()?.trim_matches(['[', ']']).to_owned();
-        Some(Self { https, host, port: uri.port_u16().unwrap_or(if https { 443 } else { 80 }) })
-    }
-
-    fn authority(&self) -> String {
-        if self.host.contains(':') {
-            format!("[{}]:{}", self.host, self.port)
-        } else {
-            format!("{}:{}", self.host, self.port)
-        }
-    }
-}
 
 /// What hyper reads and writes.
 pub(super) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
@@ -80,7 +56,7 @@ pub(super) struct Connected {
 
 /// Makes connections.
 pub struct Connector {
-    tls: Option<TlsConnector>,
+    tls: Option<ClientTls>,
     proxies: Proxies,
     timeout: Duration,
     /// Longest time in which a peer may leave bytes unacknowledged.
@@ -93,8 +69,9 @@ pub struct Connector {
     unsent_bytes_max: Option<u32>,
 }
 
+/// What a name was found to stand for. It is kept when it is old: a name that was there once is not a mistake.
 struct Resolved {
-    at: Instant,
+    fresh_until: Instant,
     addresses: Arc<[SocketAddr]>,
 }
 
@@ -102,14 +79,9 @@ impl Connector {
     /// - `tls`: needed for `https` origins.
     /// - `timeout`: for resolution, TCP, proxy and TLS together.
     /// - `user_timeout`: longest time in which a peer may leave bytes unacknowledged (`TCP_USER_TIMEOUT`).
-    pub fn new(
-        tls: Option<Arc<rustls::ClientConfig>>,
-        proxy: &Proxy,
-        timeout: Duration,
-        user_timeout: Duration,
-    ) -> Self {
+    pub fn new(tls: Option<ClientTls>, proxy: &Proxy, timeout: Duration, user_timeout: Duration) -> Self {
         Self {
-            tls: tls.map(TlsConnector::from),
+            tls,
             proxies: Proxies::new(proxy),
             timeout,
             user_timeout,
@@ -126,11 +98,11 @@ impl Connector {
         Self { unsent_bytes_max: Some(UNSENT_BYTES_MAX), ..self }
     }
 
-    /// Connects to `origin`, through a proxy where one is due for `uri`.
+    /// Connects to `origin`, through a proxy where one is due.
     ///
     /// - `carried`: the exchange that the connection carries is told what writing waits for.
-    pub(super) async fn connect(&self, origin: &Origin, uri: &Uri, carried: &Carried) -> Result<Connected, Fault> {
-        match tokio::time::timeout(self.timeout, self.connect_unbounded(origin, uri, carried)).await {
+    pub(super) async fn connect(&self, origin: &Origin, carried: &Carried) -> Result<Connected, Fault> {
+        match tokio::time::timeout(self.timeout, self.connect_unbounded(origin, carried)).await {
             Ok(result) => result,
             Err(_) => Err(transport(format!("no connection to {} within {:?}", origin.authority(), self.timeout))),
         }
@@ -141,20 +113,33 @@ impl Connector {
         lock(&self.avoided).insert(address, Instant::now() + AVOIDED_FOR);
     }
 
-    async fn connect_unbounded(&self, origin: &Origin, uri: &Uri, carried: &Carried) -> Result<Connected, Fault> {
+    async fn connect_unbounded(&self, origin: &Origin, carried: &Carried) -> Result<Connected, Fault> {
         let metered = |stream| Metered::socket(stream, carried.clone(), origin.https);
-        let Some(proxy) = self.proxies.due(uri)? else {
+        let Some(proxy) = self.proxies.due(origin)? else {
             let (tcp, peer) = self.tcp(&origin.host, origin.port).await?;
             return Ok(Connected { stream: self.secure(origin, metered(tcp), carried).await?, peer, proxied: None });
         };
-        let (host, port) = proxy_address(&proxy)?;
-        let (tcp, peer) = self.tcp(host, port).await?;
+        let of_the_proxy = |fault: Fault| Fault { message: format!("the proxy: {}", fault.message), ..fault };
+        let (tcp, peer) = self.tcp(&proxy.host, proxy.port).await.map_err(of_the_proxy)?;
         if !origin.https {
-            let proxied = Some(proxy.basic_auth().cloned());
+            let proxied = Some(proxy.authorization.clone());
             return Ok(Connected { stream: Box::new(metered(tcp)), peer, proxied });
         }
-        let tunnel = tunnel(metered(tcp), origin, proxy.basic_auth()).await?;
+        let tunnel = tunnel(metered(tcp), origin, proxy).await?;
         Ok(Connected { stream: self.secure(origin, tunnel, carried).await?, peer, proxied: None })
+    }
+
+    /// Whether a server that said nothing to plain HTTP speaks TLS: those that do may hang up without a word.
+    pub(super) async fn speaks_tls(&self, origin: &Origin) -> bool {
+        let asked = async {
+            let hello = tls::client_hello(&origin.host)?;
+            let (mut tcp, _) = self.tcp(&origin.host, origin.port).await.ok()?;
+            tcp.write_all(&hello).await.ok()?;
+            let mut first = [0; 2];
+            tcp.read_exact(&mut first).await.ok()?;
+            Some(peer::is_tls(&first))
+        };
+        tokio::time::timeout(TLS_ASKED_FOR, asked).await.ok().flatten().unwrap_or_default()
     }
 
     /// Opens a TCP connection; each call starts with the next address of the name, and goes on with the others. One that
@@ -175,7 +160,9 @@ impl Connector {
             self.avoid(address);
             last = Some(format!("cannot connect to {host} ({address}): {cause}"));
         }
-        lock(&self.resolved).remove(&(host.to_owned(), port));
+        if let Some(resolved) = lock(&self.resolved).get_mut(&(host.to_owned(), port)) {
+            resolved.fresh_until = Instant::now();
+        }
         Err(transport(last.unwrap_or_else(|| format!("{host} has no address"))))
     }
 
@@ -194,15 +181,13 @@ impl Connector {
 
     async fn addresses(&self, host: &str, port: u16) -> Result<Arc<[SocketAddr]>, Fault> {
         let key = (host.to_owned(), port);
-        if let Some(found) = lock(&self.resolved).get(&key)
-            && found.at.elapsed() < ADDRESSES_FRESH
-        {
-            return Ok(found.addresses.clone());
+        let known = lock(&self.resolved).get(&key).map(|known| (known.fresh_until, known.addresses.clone()));
+        if let Some((_, addresses)) = known.as_ref().filter(|(fresh_until, _)| Instant::now() < *fresh_until) {
+            return Ok(addresses.clone());
         }
         let found = tokio::net::lookup_host((host, port)).await;
-        let addresses: Arc<[SocketAddr]> =
-            found.map_err(|cause| transport(format!("cannot resolve {host}: {cause}")))?.collect();
-        let entry = Resolved { at: Instant::now(), addresses: addresses.clone() };
+        let addresses: Arc<[SocketAddr]> = found.map_err(|cause| unresolved(host, &cause, known.is_some()))?.collect();
+        let entry = Resolved { fresh_until: Instant::now() + ADDRESSES_FRESH, addresses: addresses.clone() };
         lock(&self.resolved).insert(key, entry);
         Ok(addresses)
     }
@@ -226,24 +211,44 @@ impl Connector {
         if !origin.https {
             return Ok(Box::new(stream));
         }
-        let tls = self.tls.as_ref().ok_or_else(|| transport("this client was made without TLS".into()))?;
+        let refused = |message: String| Fault::new(FaultKind::Refused, message);
+        let tls = self.tls.as_ref().ok_or_else(|| refused("this client was made without TLS".into()))?;
         let name = ServerName::try_from(origin.host.clone())
-            .map_err(|_| transport(format!("{} cannot be the name of a TLS server", origin.host)))?;
-        let secured = tls.connect_with(name, stream, |session| session.set_buffer_limit(Some(TLS_BUFFER_BYTES))).await;
-        match secured {
+            .map_err(|_| refused(format!("{} cannot be the name of a TLS server", origin.host)))?;
+        let connector = TlsConnector::from(tls.config.clone());
+        let secured = connector.connect_with(name, stream, |session| session.set_buffer_limit(Some(TLS_BUFFER_BYTES)));
+        match secured.await {
             Ok(stream) => Ok(Box::new(Metered::tls(stream, carried.clone()))),
-            Err(cause) => Err(tls_fault(origin, &cause)),
+            Err(cause) => Err(tls_fault(origin, &cause, tls.own_authorities)),
         }
     }
 }
 
 /// A server that is not trusted will not be trusted in a second either.
-fn tls_fault(origin: &Origin, cause: &std::io::Error) -> Fault {
+fn tls_fault(origin: &Origin, cause: &std::io::Error, own_authorities: bool) -> Fault {
     let inner = cause.get_ref().and_then(|e| e.downcast_ref::<rustls::Error>());
     let message = format!("TLS with {}: {cause}", origin.host);
-    match inner.and_then(tls::distrust) {
-        Some(why) => Fault::new(FaultKind::Untrusted, format!("{message}; {why}")),
+    match inner.and_then(|error| tls::distrust(error, own_authorities)) {
+        Some((kind, why)) => Fault::new(kind, format!("{message}; {why}")),
         None => transport(message),
+    }
+}
+
+/// What the C library says of a name that nobody has, or that has no address (glibc, then musl). It says otherwise where
+/// nobody could be asked; its codes do not reach us.
+const UNKNOWN_HOST: [&str; 4] = [
+    "Name or service not known",
+    "No address associated with hostname",
+    "Name does not resolve",
+    "Name has no usable address",
+];
+
+/// - `was_there`: the name had addresses before, so that it is the resolver that is wrong now.
+fn unresolved(host: &str, cause: &std::io::Error, was_there: bool) -> Fault {
+    let text = cause.to_string();
+    match UNKNOWN_HOST.iter().any(|said| text.contains(said)) && !was_there {
+        true => Fault::new(FaultKind::Endpoint, format!("there is no host {host}: {text}")),
+        false => transport(format!("cannot resolve {host}: {text}")),
     }
 }
 
@@ -251,98 +256,41 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(|e| e.into_inner())
 }
 
-/// Which proxy stands between this machine and a server.
-pub struct Proxies {
-    matcher: Matcher,
-    /// Whether there is to be one at all. `matcher` leaves out URLs that it does not understand, and none may be gone around.
-    wanted: Matcher,
-}
-
-impl Proxies {
-    pub fn new(proxy: &Proxy) -> Self {
-        let (matcher, wanted) = match proxy {
-            Proxy::Environment => (Matcher::from_env(), wanted_by_environment()),
-            Proxy::Url(url) => (Matcher::builder().all(url.clone()).build(), Matcher::builder().all(ANY_PROXY).build()),
-            Proxy::None => (Matcher::builder().build(), Matcher::builder().build()),
-        };
-        Self { matcher, wanted }
-    }
-
-    /// Host and port of the proxy for requests to `uri`; `None` if they go straight.
-    ///
-    /// # Errors
-    /// A fault for a proxy that cannot be used. It does not show the URL, which may hold a password.
-    pub fn address(&self, uri: &Uri) -> Result<Option<(String, u16)>, Fault> {
-        let Some(proxy) = self.due(uri)? else { return Ok(None) };
-        proxy_address(&proxy).map(|(host, port)| Some((host.to_owned(), port)))
-    }
-
-    fn due(&self, uri: &Uri) -> Result<Option<Intercept>, Fault> {
-        match self.matcher.intercept(uri) {
-            None if self.wanted.intercept(uri).is_some() => Err(no_proxy_url()),
-            proxy => Ok(proxy),
-        }
-    }
-}
-
-/// Stands for whatever URL.
-const ANY_PROXY: &str = "http://any";
-
-/// The rules of [`Matcher::from_env`], where every URL works.
-fn wanted_by_environment() -> Matcher {
-    // A server of web pages hands a header of the client on as HTTP_PROXY.
-    if std::env::var_os("REQUEST_METHOD").is_some() {
-        return Matcher::builder().build();
-    }
-    let first = |names: [&str; 2]| names.into_iter().find_map(|name| std::env::var(name).ok()).unwrap_or_default();
-    let any = |names| if first(names).is_empty() { "" } else { ANY_PROXY };
-    Matcher::builder()
-        .http(any(["HTTP_PROXY", "http_proxy"]))
-        .https(any(["HTTPS_PROXY", "https_proxy"]))
-        .all(any(["ALL_PROXY", "all_proxy"]))
-        .no(first(["NO_PROXY", "no_proxy"]))
-        .build()
-}
-
-fn no_proxy_url() -> Fault {
-    Fault::new(FaultKind::Refused, "the proxy has no URL that works: write http://host:port")
-}
-
-fn proxy_address(proxy: &Intercept) -> Result<(&str, u16), Fault> {
-    let uri = proxy.uri();
-    let host = uri.host().unwrap_or_default().trim_matches(['[', ']']);
-    match uri.scheme_str() {
-        Some("http") if host.is_empty() => Err(no_proxy_url()),
-        Some("http") => Ok((host, uri.port_u16().unwrap_or(80))),
-        scheme => Err(Fault::new(
-            FaultKind::Refused,
-            format!("proxies of the kind {:?} are not supported: name an http:// proxy", scheme.unwrap_or("unknown")),
-        )),
-    }
-}
-
 /// Asks an HTTP proxy for a tunnel to `origin` (RFC 9110, section 9.3.6).
 async fn tunnel(
-    proxy: Metered<TcpStream>,
+    stream: Metered<TcpStream>,
     origin: &Origin,
-    authorization: Option<&HeaderValue>,
+    proxy: &HttpProxy,
 ) -> Result<TokioIo<hyper::upgrade::Upgraded>, Fault> {
-    let failed = |cause: hyper::Error| transport(format!("the proxy did not answer: {cause}"));
-    let (mut sender, connection) = http1::handshake::<_, Empty<Bytes>>(TokioIo::new(proxy)).await.map_err(failed)?;
+    let (stream, moved) = Watched::new(stream);
+    let failed = |cause: hyper::Error| match peer::mistaken(moved.first()) {
+        Some(what) => Fault::new(FaultKind::Endpoint, format!("the proxy {}:{} {what}", proxy.host, proxy.port)),
+        None => transport(format!("the proxy did not answer: {cause}")),
+    };
+    let (mut sender, connection) = http1::handshake::<_, Empty<Bytes>>(TokioIo::new(stream)).await.map_err(failed)?;
     tokio::spawn(connection.with_upgrades());
     let authority = origin.authority();
     let mut request = Request::builder().method(Method::CONNECT).uri(&authority).header(HOST, &authority);
-    if let Some(authorization) = authorization {
+    if let Some(authorization) = &proxy.authorization {
         request = request.header(PROXY_AUTHORIZATION, authorization);
     }
-    let request = request.body(Empty::new()).map_err(|e| transport(format!("cannot ask the proxy: {e}")))?;
+    let unasked = |cause| Fault::new(FaultKind::Refused, format!("cannot ask the proxy: {cause}"));
+    let request = request.body(Empty::new()).map_err(unasked)?;
     let answer = sender.send_request(request).await.map_err(failed)?;
     if !answer.status().is_success() {
-        let kind = if answer.status().is_server_error() { FaultKind::Transport } else { FaultKind::Refused };
-        return Err(Fault::new(kind, format!("the proxy refused a tunnel to {authority}: {}", answer.status())));
+        return Err(no_tunnel(answer.status(), &authority));
     }
     let upgraded = hyper::upgrade::on(answer).await.map_err(failed)?;
     Ok(TokioIo::new(upgraded))
+}
+
+fn no_tunnel(status: StatusCode, authority: &str) -> Fault {
+    let kind = if status.is_server_error() { FaultKind::Transport } else { FaultKind::Refused };
+    let advice = match status {
+        StatusCode::PROXY_AUTHENTICATION_REQUIRED => "; it wants a user and a password: http://user:password@host:port",
+        _ => "",
+    };
+    Fault::new(kind, format!("the proxy refused a tunnel to {authority}: {status}{advice}"))
 }
 
 pub(super) fn transport(message: String) -> Fault {
@@ -373,6 +321,15 @@ mod tests {
         assert_eq!(connector.in_turn(&[address(2)]), [address(2)], "one that has no other is still used");
     }
 
+    #[test]
+    fn a_name_that_nobody_has_is_a_mistake_unless_it_was_there_before() {
+        let kind = |said: &str, was_there| unresolved("h", &std::io::Error::other(said), was_there).kind;
+        let (nobody, later) = ("Name or service not known", "Temporary failure in name resolution");
+        assert_eq!(kind(nobody, false), FaultKind::Endpoint);
+        assert_eq!(kind(nobody, true), FaultKind::Transport);
+        assert_eq!(kind(later, false), FaultKind::Transport);
+    }
+
     #[tokio::test]
     async fn a_name_with_a_dead_address_connects_to_the_other_and_keeps_to_it() {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -380,7 +337,7 @@ mod tests {
         // Nothing listens there: the whole of 127.0.0.0/8 is this machine.
         let dead = SocketAddr::from(([127, 0, 0, 9], alive.port()));
         let connector = connector();
-        let entry = Resolved { at: Instant::now(), addresses: [dead, alive].into() };
+        let entry = Resolved { fresh_until: Instant::now() + ADDRESSES_FRESH, addresses: [dead, alive].into() };
         lock(&connector.resolved).insert(("store".into(), alive.port()), entry);
         for _ in 0..4 {
             assert_eq!(connector.tcp("store", alive.port()).await.unwrap().1, alive);

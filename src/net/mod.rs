@@ -3,8 +3,11 @@
 //! | file | subject |
 //! |---|---|
 //! | `pool.rs` | which connection carries a request, and what becomes of it afterwards |
+//! | `origin.rs` | which server |
 //! | `connect.rs` | name resolution, TCP, proxy tunnels |
-//! | `tls.rs` | whom to trust |
+//! | `proxy.rs` | which proxy stands in between |
+//! | `peer.rs` | what the other end speaks |
+//! | `tls.rs`, `verifier.rs` | whom to trust |
 //! | `watch.rs` | what a connection moves |
 //! | `stage.rs` | where an exchange stands |
 //! | `meter.rs` | what it spends its time on |
@@ -26,9 +29,13 @@ mod deadline;
 pub mod exposure;
 pub mod limit;
 pub mod meter;
+pub mod origin;
+mod peer;
 pub mod pool;
+pub mod proxy;
 pub mod stage;
 pub mod tls;
+mod verifier;
 mod watch;
 
 /// Body of a request, streamed.

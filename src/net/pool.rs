@@ -5,6 +5,7 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -18,13 +19,14 @@ use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use tokio::task::AbortHandle;
 
-use super::connect::{Connected, Connector, Origin, transport};
+use super::connect::{Connected, Connector, transport};
 use super::deadline::Deadline;
 use super::limit::{Limiter, Slowed};
 use super::meter::Carried;
+use super::origin::Origin;
 use super::stage::{Stage, Staged};
 use super::watch::{Moved, Watched};
-use super::{Body, Transport};
+use super::{Body, Transport, peer, tls};
 use crate::model::event::Step;
 use crate::model::retry::{Fault, FaultKind};
 
@@ -46,6 +48,8 @@ pub struct Pool {
     window: Duration,
     idle: Mutex<HashMap<Origin, Vec<Connection>>>,
     limiter: Option<Arc<Limiter>>,
+    /// Whether an answer has come: then what was addressed is what was meant, and what fails may pass.
+    answered: AtomicBool,
 }
 
 struct Connection {
@@ -70,7 +74,7 @@ impl Pool {
     /// - `window`: longest time without progress in an exchange.
     /// - `limiter`: what all connections together may write.
     pub fn new(connector: Connector, window: Duration, limiter: Option<Arc<Limiter>>) -> Self {
-        Self { connector, window, idle: Mutex::default(), limiter }
+        Self { connector, window, idle: Mutex::default(), limiter, answered: AtomicBool::new(false) }
     }
 
     async fn exchange(&self, request: Request<Body>) -> Result<Response<Bytes>, Fault> {
@@ -80,12 +84,13 @@ impl Pool {
         let mut request = with_host(request)?.map(|body| Staged::new(body, stage.clone()).boxed_unsync());
         loop {
             stage.set(Step::Connection);
-            let (mut connection, fresh) = self.connection(&origin, request.uri()).await?;
+            let (mut connection, fresh) = self.connection(&origin).await?;
             let absolute = request.uri().clone();
             let streams = !request.body().is_end_stream();
             address(&mut request, &connection);
             match self.converse(&mut connection, request, &stage).await {
                 Ok(response) => {
+                    self.answered.store(true, Ordering::Relaxed);
                     self.put_back(origin, connection, streams, &response).await;
                     return Ok(response);
                 }
@@ -94,19 +99,41 @@ impl Pool {
                     request = *returned;
                     *request.uri_mut() = absolute;
                 }
-                Err(Failure::NotSent(_)) => return Err(transport(format!("{} closed the connection", origin.host))),
-                Err(Failure::Broken(fault)) => return Err(fault),
+                Err(Failure::NotSent(_)) => {
+                    let fault = transport(format!("{} closed the connection", origin.host));
+                    return Err(self.judged(fault, &origin, connection).await);
+                }
+                Err(Failure::Broken(fault)) => return Err(self.judged(fault, &origin, connection).await),
+                Err(Failure::GivenUp(fault)) => return Err(fault),
             }
         }
     }
 
+    /// `fault`, which ended an exchange, or the mistake behind it: a server that has not answered once may be none that
+    /// speaks HTTP/1.1 in the clear or over TLS, as it was addressed, and will not be when it is asked again.
+    async fn judged(&self, fault: Fault, origin: &Origin, connection: Connection) -> Fault {
+        if fault.kind != FaultKind::Transport || self.answered.load(Ordering::Relaxed) {
+            return fault;
+        }
+        let (moved, direct) = (connection.moved.clone(), connection.proxied.is_none());
+        drop(connection);
+        let silent = moved.first().is_empty() && direct && !origin.https;
+        let what = match peer::mistaken(moved.first()) {
+            None if silent && self.connector.speaks_tls(origin).await => peer::TLS.to_owned(),
+            None => return fault,
+            Some(what) => what,
+        };
+        let who = if direct { "" } else { "the proxy, or " };
+        Fault::new(FaultKind::Endpoint, format!("{who}{} {what}", origin.authority()))
+    }
+
     /// An idle connection, or a new one and `true`.
-    async fn connection(&self, origin: &Origin, uri: &Uri) -> Result<(Connection, bool), Fault> {
+    async fn connection(&self, origin: &Origin) -> Result<(Connection, bool), Fault> {
         if let Some(connection) = self.take_idle(origin) {
             return Ok((connection, false));
         }
         let carried = Carried::default();
-        let Connected { stream, peer, proxied } = self.connector.connect(origin, uri, &carried).await?;
+        let Connected { stream, peer, proxied } = self.connector.connect(origin, &carried).await?;
         let (stream, moved) = Watched::new(stream);
         let stream = Slowed::new(stream, self.limiter.clone(), carried.clone());
         let (sender, driver) = http1::Builder::new()
@@ -151,7 +178,7 @@ impl Pool {
             let response =
                 connection.sender.try_send_request(request).await.map_err(|mut e| match e.take_message() {
                     Some(request) => Failure::NotSent(Box::new(request)),
-                    None => Failure::Broken(transport(chain(e.error()))),
+                    None => Failure::Broken(broken(e.error())),
                 })?;
             stage.set(Step::Receiving);
             let (head, body) = response.into_parts();
@@ -163,7 +190,7 @@ impl Pool {
             result = exchange => result,
             why = overdue => {
                 self.connector.avoid(connection.peer);
-                Err(Failure::Broken(transport(format!("gave up on {}: {why}", connection.peer))))
+                Err(Failure::GivenUp(transport(format!("gave up on {}: {why}", connection.peer))))
             }
         }
     }
@@ -172,7 +199,10 @@ impl Pool {
 enum Failure {
     /// No byte of it left this machine.
     NotSent(Box<Request<Body>>),
+    /// The connection failed.
     Broken(Fault),
+    /// Nothing happened for too long.
+    GivenUp(Fault),
 }
 
 impl Transport for Pool {
@@ -214,6 +244,18 @@ fn address(request: &mut Request<Body>, connection: &Connection) {
             let path = request.uri().path_and_query().cloned();
             *request.uri_mut() = path.map_or_else(|| Uri::from_static("/"), Uri::from);
         }
+    }
+}
+
+/// A connection that failed. What TLS has against it is said behind the handshake, too.
+fn broken(error: &(dyn std::error::Error + 'static)) -> Fault {
+    let message = chain(error);
+    let io =
+        std::iter::successors(Some(error), |error| error.source()).find_map(|e| e.downcast_ref::<std::io::Error>());
+    let tls = io.and_then(|io| io.get_ref()).and_then(|e| e.downcast_ref::<rustls::Error>());
+    match tls.and_then(|error| tls::distrust(error, false)) {
+        Some((kind, why)) => Fault::new(kind, format!("{message}; {why}")),
+        None => transport(message),
     }
 }
 

@@ -227,7 +227,7 @@ fn refusal(failure: &Failure, id: &str, host: &str, is_head: bool) -> Answer {
     let mut answer = Answer::new(failure.code.status());
     answer.set("x-oss-ec", failure.finer_code());
     failure.headers.iter().for_each(|(name, value)| answer.set(name, value));
-    if failure.code == Code::RequestTimeout {
+    if matches!(failure.code, Code::RequestTimeout | Code::BadRequest) {
         answer.set("connection", "close");
     }
     answer.error(failure.document(id, host), is_head)

@@ -116,6 +116,9 @@ pub trait Dialect: Send + Sync {
     /// What an answer without success means.
     fn fault(&self, response: &Response<Bytes>) -> Fault;
 
+    /// The fault of a success that somebody else than the store has answered, if it shows.
+    fn not_of_the_store(&self, response: &Response<Bytes>) -> Option<Fault>;
+
     /// The fault in an answer that has a success for its status and an error for its body, if that is what it is.
     fn fault_in_success(&self, body: &[u8]) -> Option<Fault>;
 
@@ -179,6 +182,9 @@ impl Store {
     /// A fault for every refusal that the operation does not forgive, and for answers that are not of the protocol.
     pub fn reply<O: Operation>(&self, operation: &O, response: &Response<Bytes>) -> Result<O::Reply, Fault> {
         if response.status().is_success() {
+            if let Some(fault) = self.dialect.not_of_the_store(response) {
+                return Err(fault);
+            }
             return operation.read(&*self.dialect, response);
         }
         let fault = self.dialect.fault(response);

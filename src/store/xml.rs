@@ -24,14 +24,13 @@ pub fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, Fault> {
     quick_xml::de::from_str(text).map_err(|e| wrong(e.to_string()))
 }
 
-/// Decodes a key-like field if the document says that it is encoded (`+` is a space: specification, section 4.0).
-pub fn decoded(text: &str, encoding: Option<&str>) -> Result<String, Fault> {
-    if encoding != Some("url") {
-        return Ok(text.to_owned());
+/// The bytes of a key-like field, decoded if the document says that it is encoded (`+` is a space: specification, section
+/// 4.0).
+pub fn decoded(text: &str, encoding: Option<&str>) -> Vec<u8> {
+    match encoding {
+        Some("url") => percent_decode_str(&text.replace('+', " ")).collect(),
+        _ => text.as_bytes().to_vec(),
     }
-    let spaced = text.replace('+', " ");
-    let decoded = percent_decode_str(&spaced).decode_utf8();
-    Ok(decoded.map_err(|_| Fault::new(FaultKind::Protocol, "a key in the answer is not UTF-8"))?.into_owned())
 }
 
 #[cfg(test)]

@@ -302,8 +302,8 @@ pub async fn clean(client: &Client, bucket: &Bucket, key: &Key, versions: &[Stri
         first = client.delete_object(bucket, key, None).await;
     }
     for upload in client.list_uploads(bucket, key.as_str()).await? {
-        if upload.key == *key {
-            first = first.and(client.abort_upload(bucket, key, &upload.upload_id).await);
+        if let Some((listed, upload_id)) = upload.named().filter(|(listed, _)| *listed == key) {
+            first = first.and(client.abort_upload(bucket, listed, upload_id).await.map(drop));
         }
     }
     first

@@ -162,6 +162,7 @@ impl Incoming {
                     }
                     Err(_trailers) => continue,
                 },
+                Ok(Some(Err(error))) if is_malformed(&*error) => return Err(self.malformed(&error)),
                 Ok(Some(Err(error))) => return Err(self.broken(&error.to_string())),
                 Err(_) => return Err(self.broken("nothing came for too long")),
                 Ok(None) => {
@@ -177,6 +178,11 @@ impl Incoming {
         Failure::new(Code::RequestTimeout, format!("The body ended early: {why}. Nothing was stored; send it again."))
     }
 
+    fn malformed(&mut self, why: &impl std::fmt::Display) -> Failure {
+        self.body = None;
+        Failure::new(Code::BadRequest, format!("The chunks of the body are malformed: {why}. Nothing was stored."))
+    }
+
     /// Throws away what was not read, beside the answer: a client that is still sending gets to read it.
     pub fn drain(self) {
         if let Some(mut body) = self.body.filter(|body| !self.waits_for_go && !body.is_end_stream()) {
@@ -190,7 +196,8 @@ impl Incoming {
     /// Takes in the bytes of an object or part, up to [`Limits::OSS`].
     ///
     /// # Errors
-    /// `MissingContentLength`, `EntityTooLarge`, `RequestTimeout` for a short body, `InvalidDigest`.
+    /// `MissingContentLength`, `EntityTooLarge`, `RequestTimeout` for a short body, `BadRequest` for malformed chunks,
+    /// `InvalidDigest`.
     pub async fn receive(&mut self, catalog: &Arc<Catalog>, request: &Request) -> Result<Received, Failure> {
         if self.announced.is_none() && !self.chunked {
             return Err(Failure::new(Code::MissingContentLength, "Send Content-Length or chunks."));
@@ -249,6 +256,13 @@ impl Incoming {
         }
         Ok(document)
     }
+}
+
+/// Whether a body ended because it is not framed as it should be, and not because nothing more came.
+fn is_malformed(error: &(dyn StdError + 'static)) -> bool {
+    let causes = std::iter::successors(Some(error), |error| (*error).source());
+    let mut kinds = causes.filter_map(|error| error.downcast_ref::<io::Error>()).map(io::Error::kind);
+    kinds.any(|kind| matches!(kind, io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput))
 }
 
 fn announced_md5(request: &Request) -> Result<Option<[u8; 16]>, Failure> {

@@ -15,18 +15,19 @@ pub struct Abort<'a> {
 
 impl Operation for Abort<'_> {
     const NAME: &'static str = "AbortMultipartUpload";
-    type Reply = ();
+    /// Whether there was such an upload.
+    type Reply = bool;
 
     fn call<'a>(&'a self, _: &dyn Dialect) -> Call<'a> {
         Call::new(Method::DELETE, self.bucket, Some(self.key)).query("uploadId", self.upload_id.0.as_str())
     }
 
-    fn read(&self, _: &dyn Dialect, _: &Response<Bytes>) -> Result<(), Fault> {
-        Ok(())
+    fn read(&self, _: &dyn Dialect, _: &Response<Bytes>) -> Result<bool, Fault> {
+        Ok(true)
     }
 
     /// An upload that is gone already is what was wanted.
-    fn forgive(&self, fault: &Fault) -> Option<()> {
-        (fault.kind == FaultKind::NoSuchUpload).then_some(())
+    fn forgive(&self, fault: &Fault) -> Option<bool> {
+        (fault.kind == FaultKind::NoSuchUpload).then_some(false)
     }
 }

@@ -5,7 +5,8 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use http::{Response, StatusCode, Uri};
+use http::header::{CONTENT_TYPE, ETAG};
+use http::{HeaderMap, HeaderValue, Response, StatusCode, Uri};
 use serde::Deserialize;
 
 use crate::model::retry::{Fault, FaultKind};
@@ -14,6 +15,9 @@ use crate::store::xml;
 
 /// Marks, in lower case, of answers that may repeat what was signed.
 const NOT_SHOWN: [&str; 4] = ["<error", "stringtosign", "security-token", "authorization"];
+
+/// What servers for TLS say, in lower case, to those who come without (nginx, Go, Apache).
+const TLS_WANTED: [&str; 3] = ["sent to https port", "request to an https server", "to an ssl-enabled server port"];
 
 /// Detailed codes of tokens that are malformed, expired or unknown (specification, section 5.2).
 const TOKEN_ECS: [&str; 3] = ["0002-00000006", "0002-00000007", "0002-00000008"];
@@ -65,14 +69,62 @@ pub fn fault(response: &Response<Bytes>) -> Fault {
         ..document
     };
     let date = header("date").and_then(|text| httpdate::parse_http_date(text).ok());
-    let mut fault = Fault { status: Some(status.as_u16()), wait: wait(response), date, ..document.fault(status) };
+    let fault = Fault { status: Some(status.as_u16()), wait: wait(response), date, ..document.fault(status) };
     if status.is_redirection() {
-        fault.message += "; redirects are not followed: use the endpoint of the bucket's region";
-        if let Some(host) = header("location").and_then(host_of_url) {
-            fault.message += &format!(" (the store points to {host})");
-        }
+        return redirected(fault, header("location"));
+    }
+    match mistake(status, &fault.message, is_web_page(response.headers())) {
+        Some((kind, advice)) => Fault { kind, message: format!("{}; {advice}", fault.message), ..fault },
+        None => fault,
+    }
+}
+
+fn redirected(mut fault: Fault, location: Option<&str>) -> Fault {
+    fault.message += "; redirects are not followed: use the endpoint of the bucket's region";
+    if let Some(server) = location.and_then(server_of_url) {
+        fault.message += &format!(" (the store points to {server})");
     }
     fault
+}
+
+/// What stands between, or in the place of the store, if it is that which answered, and what a person can do.
+///
+/// - `message`: what it said.
+fn mistake(status: StatusCode, message: &str, is_web_page: bool) -> Option<(FaultKind, &'static str)> {
+    let said = message.to_ascii_lowercase();
+    Some(match status {
+        StatusCode::PROXY_AUTHENTICATION_REQUIRED => {
+            (FaultKind::Refused, "the proxy wants a user and a password: http://user:password@host:port")
+        }
+        StatusCode::NETWORK_AUTHENTICATION_REQUIRED => {
+            (FaultKind::Refused, "this network wants you to log in first: open any page in a browser")
+        }
+        StatusCode::BAD_REQUEST if TLS_WANTED.iter().any(|wanted| said.contains(wanted)) => {
+            (FaultKind::Endpoint, "the server speaks TLS: write https:// instead of http://")
+        }
+        status if is_web_page && status.is_client_error() && !kind_of_status(status).is_passing() => {
+            (FaultKind::Protocol, WEB_PAGE)
+        }
+        _ => return None,
+    })
+}
+
+const WEB_PAGE: &str = "this is a web page and no answer of the store: a proxy, a portal or another server gave it";
+
+/// Whether the answer is a page for people. The store's own answers have an id, and an object that is one has a tag.
+fn is_web_page(headers: &HeaderMap) -> bool {
+    let is_html = |value: &HeaderValue| value.as_bytes().to_ascii_lowercase().starts_with(b"text/html");
+    headers.get(CONTENT_TYPE).is_some_and(is_html)
+        && !headers.contains_key("x-oss-request-id")
+        && !headers.contains_key(ETAG)
+}
+
+/// The fault of a success that the store has not had, if that is what it is: portals answer so, whatever they are asked.
+pub fn not_of_the_store(response: &Response<Bytes>) -> Option<Fault> {
+    is_web_page(response.headers()).then(|| Fault {
+        status: Some(response.status().as_u16()),
+        ..Fault::new(FaultKind::Protocol, format!("{}; {WEB_PAGE}", reason(response.status())))
+    })
 }
 
 /// The fault in an answer that has a success for its status and an error for its body, if that is what it is.
@@ -95,10 +147,10 @@ fn excerpt(body: &[u8]) -> Option<String> {
     (harmless && !text.trim().is_empty()).then(|| shown(&text))
 }
 
-/// The host of an absolute URL; path and query stay out of messages.
-fn host_of_url(url: &str) -> Option<String> {
-    let authority = url.parse::<Uri>().ok()?.into_parts().authority?;
-    Some(shown(authority.host()))
+/// Scheme and host of an absolute URL; path and query stay out of messages.
+fn server_of_url(url: &str) -> Option<String> {
+    let url = url.parse::<Uri>().ok()?;
+    Some(shown(&format!("{}://{}", url.scheme_str()?, url.host()?)))
 }
 
 /// Named by code first, since one status has many meanings; by status where the code says no more.
@@ -128,7 +180,7 @@ fn kind_of_status(status: StatusCode) -> FaultKind {
         StatusCode::REQUEST_TIMEOUT => FaultKind::Server,
         StatusCode::CONFLICT | StatusCode::PRECONDITION_FAILED => FaultKind::Conflict,
         StatusCode::TOO_MANY_REQUESTS => FaultKind::Throttled,
-        StatusCode::NOT_IMPLEMENTED => FaultKind::Refused,
+        StatusCode::NOT_IMPLEMENTED | StatusCode::HTTP_VERSION_NOT_SUPPORTED => FaultKind::Refused,
         status if status.is_server_error() => FaultKind::Server,
         _ => FaultKind::Refused,
     }
@@ -231,6 +283,43 @@ mod tests {
         let fault = answer(502, &[], &format!("<html>\x07{}", "x".repeat(5000)));
         assert_eq!(fault.kind, FaultKind::Server);
         assert!(fault.message.len() < 300 && !fault.message.contains('\x07'), "{}", fault.message);
+    }
+
+    #[test]
+    fn what_stands_in_the_place_of_the_store_is_named_and_not_asked_again() {
+        let page = ("content-type", "text/html; charset=utf-8");
+        let nginx = "<html><head><title>400 The plain HTTP request was sent to HTTPS port</title></head></html>";
+        let go = "Client sent an HTTP request to an HTTPS server.\n";
+        for (status, headers, body, kind, wanted) in [
+            (400, &[page][..], nginx, FaultKind::Endpoint, "write https://"),
+            (400, &[], go, FaultKind::Endpoint, "write https://"),
+            (403, &[page], "<html>Blocked by policy</html>", FaultKind::Protocol, "a web page"),
+            (404, &[page], "<html>Not here</html>", FaultKind::Protocol, "a web page"),
+            (407, &[page], "<html>Log in</html>", FaultKind::Refused, "wants a user and a password"),
+            (511, &[page], "<html>Log in</html>", FaultKind::Refused, "log in first"),
+            (505, &[], "", FaultKind::Refused, "HTTP Version Not Supported"),
+            (502, &[page], "<html>Bad gateway</html>", FaultKind::Server, "Bad gateway"),
+            (429, &[page], "<html>Slow down</html>", FaultKind::Throttled, "Slow down"),
+            (403, &[page, ("x-oss-request-id", "R")], "<html/>", FaultKind::Credentials, "Forbidden"),
+            (301, &[("location", "https://h.example/p?q")], "", FaultKind::Refused, "points to https://h.example)"),
+        ] {
+            let fault = answer(status, headers, body);
+            assert!(fault.kind == kind && fault.message.contains(wanted), "{status}: {fault:?}");
+        }
+    }
+
+    #[test]
+    fn a_page_that_stands_for_an_answer_is_no_success() {
+        let success = |headers: &[(&str, &str)]| {
+            let response =
+                headers.iter().fold(Response::builder(), |response, (name, value)| response.header(*name, *value));
+            not_of_the_store(&response.body(Bytes::new()).unwrap()).map(|fault| fault.kind)
+        };
+        assert_eq!(success(&[("content-type", "Text/HTML")]), Some(FaultKind::Protocol));
+        for fine in [("etag", "\"A\""), ("x-oss-request-id", "R")] {
+            assert_eq!(success(&[("content-type", "text/html"), fine]), None, "{fine:?}");
+        }
+        assert_eq!(success(&[("content-type", "application/xml")]), None);
     }
 
     #[test]

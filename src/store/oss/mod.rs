@@ -139,6 +139,10 @@ impl Dialect for Oss {
         errors::fault(response)
     }
 
+    fn not_of_the_store(&self, response: &Response<Bytes>) -> Option<Fault> {
+        errors::not_of_the_store(response)
+    }
+
     fn fault_in_success(&self, body: &[u8]) -> Option<Fault> {
         errors::fault_in_success(body)
     }

@@ -2,8 +2,9 @@
 
 use haul::model::object::{Bucket, Key, ObjectUrl};
 use haul::model::settings::{Addressing, ClientSettings, ObjectOptions, Proxy};
-use haul::net::connect::{Origin, Proxies};
 use haul::net::exposure;
+use haul::net::origin::Origin;
+use haul::net::proxy::Proxies;
 use haul::store::Store;
 use haul::store::credentials::environment;
 use haul::store::operations::initiate::Initiate;
