@@ -51,6 +51,9 @@ pub enum SourceError {
     /// Start again: the file is not the one that the transfer began with.
     #[error("{path} changed while it was read: {what}")]
     Changed { path: String, what: String },
+    /// Send it from its start again: its metadata were changed, which may hide that it was written to.
+    #[error("the metadata of {path} were changed while it was read")]
+    Touched { path: String },
     /// The disk or the filesystem failed.
     #[error("cannot read {path} at byte {at}: {cause}")]
     Read { path: String, at: u64, cause: io::Error },
