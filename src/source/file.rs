@@ -6,7 +6,7 @@
 
 use std::fs::{File, Metadata};
 use std::io;
-use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, SystemTime};
@@ -41,7 +41,8 @@ impl SourceFile {
     /// Opens a regular file. Never waits, as opening a FIFO would.
     ///
     /// # Errors
-    /// [`SourceError::Open`] if it cannot be opened, [`SourceError::NotAFile`] if it is something else.
+    /// [`SourceError::Open`] if it cannot be opened, [`SourceError::NotAFile`] if it is something else,
+    /// [`SourceError::Length`] if it goes on where it is said to end.
     pub fn open(path: &Path) -> Result<Self, SourceError> {
         let refused = |cause| SourceError::Open { path: path.display().to_string(), cause };
         // A socket cannot even be opened; say what it is instead.
@@ -51,7 +52,9 @@ impl SourceFile {
         check_kind(path, &metadata)?;
         let opened = fingerprint(&metadata);
         let status = Mutex::new(Status { ctime_ns: opened.ctime_ns, in_doubt: false });
-        Ok(Self { file, path: path.to_owned(), opened, status })
+        let opened = Self { file, path: path.to_owned(), opened, status };
+        opened.check_end()?;
+        Ok(opened)
     }
 
     /// Opens a regular file as [`SourceFile::open`] does, with a fingerprint from which every later write differs: waits for
@@ -132,11 +135,37 @@ impl SourceFile {
         self.changed("its metadata are changed all the time")
     }
 
-    /// The error of a read at `at`; one behind the end of the file means that it shrank.
+    /// The error of a read at `at`; one behind the end of the file means that it shrank, or never was that long.
     pub(super) fn unreadable(&self, at: u64, cause: io::Error) -> SourceError {
         match cause.kind() {
-            io::ErrorKind::UnexpectedEof => self.changed(format!("it ends before byte {}", self.bytes())),
+            io::ErrorKind::UnexpectedEof => self.has_other_length("fewer"),
             _ => SourceError::Read { path: self.path.display().to_string(), at, cause },
+        }
+    }
+
+    /// A file ends where a read gives nothing more, whatever its filesystem reports: procfs, FUSE and others guess. Reads
+    /// its last byte and the one after it.
+    fn check_end(&self) -> Result<(), SourceError> {
+        let last = self.bytes().saturating_sub(1);
+        let read = loop {
+            match self.file.read_at(&mut [0; 2], last) {
+                Err(cause) if cause.kind() == io::ErrorKind::Interrupted => {}
+                read => break read.map_err(|cause| self.unreadable(last, cause))? as u64,
+            }
+        };
+        match last + read {
+            end if end < self.bytes() => Err(self.has_other_length("fewer")),
+            end if end > self.bytes() => Err(self.has_other_length("more")),
+            _ => Ok(()),
+        }
+    }
+
+    /// The error where the file has another length than was reported: it changed, or the report is wrong.
+    fn has_other_length(&self, what: &'static str) -> SourceError {
+        self.refresh();
+        match self.look() {
+            Err(changed @ SourceError::Changed { .. }) => changed,
+            _ => SourceError::Length { path: self.path.display().to_string(), reported: self.bytes(), what },
         }
     }
 
@@ -155,12 +184,19 @@ impl SourceFile {
     /// Another name or other rights are no change; what may be one is noted, see [`SourceFile::is_in_doubt`].
     ///
     /// # Errors
-    /// [`SourceError::Changed`] says what differs.
+    /// [`SourceError::Changed`] says what differs; [`SourceError::Length`] if it goes on where it is said to end.
     pub fn check_unchanged(&self) -> Result<(), SourceError> {
-        // Whoever opens a file is told its true attributes, and so is who insists. Without an answer the old ones are left.
+        // Some ask when a file is opened, and only then.
         let _ = Self::open(&self.path);
-        let _ = statx(&self.file, "", AtFlags::EMPTY_PATH | AtFlags::STATX_FORCE_SYNC, StatxFlags::BASIC_STATS);
-        self.look()
+        self.refresh();
+        self.look()?;
+        self.check_end()
+    }
+
+    /// Has a network filesystem ask its server for the attributes. Without an answer those that it remembers are left.
+    fn refresh(&self) {
+        let flags = AtFlags::EMPTY_PATH | AtFlags::STATX_FORCE_SYNC;
+        let _ = statx(&self.file, "", flags, StatxFlags::BASIC_STATS);
     }
 
     /// The same by what is known here, which may be some seconds old on a network filesystem.
