@@ -1,16 +1,17 @@
 //! The file underneath: it changes while it is sent, or is none that can be sent.
 
 use std::ffi::OsStr;
-use std::fs::{File, Permissions};
+use std::fs::{File, FileTimes, Permissions};
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::os::unix::net::UnixListener;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
+use std::time::SystemTime;
 
 use crate::common::meddler::{Fate, Meddler, meddle};
 use crate::common::*;
@@ -85,6 +86,101 @@ fn a_single_put_whose_file_changes_makes_no_object() {
             .output()
             .unwrap();
         assert_eq!(exit_code(&stat), 5, "{reader}: there is an object: {}", text(&stat.stdout));
+    }
+}
+
+type Touch = fn(&Path);
+
+/// What changes the file's metadata and no byte of it.
+const TOUCHES: [(&str, Touch); 5] = [
+    ("a link", |file| std::fs::hard_link(file, file.with_extension("link")).unwrap()),
+    ("rights", |file| std::fs::set_permissions(file, Permissions::from_mode(0o600)).unwrap()),
+    ("an owner", |file| std::os::unix::fs::chown(file, None, Some(rustix::process::getgid().as_raw())).unwrap()),
+    ("a time of access", |file| {
+        File::open(file).unwrap().set_times(FileTimes::new().set_accessed(SystemTime::UNIX_EPOCH)).unwrap();
+    }),
+    ("a name", |file| std::fs::rename(file, file.with_extension("renamed")).unwrap()),
+];
+
+/// Writes to a part that was sent, and puts the time of modification back.
+fn change_in_secret(file: &Path) {
+    let time = std::fs::metadata(file).unwrap().modified().unwrap();
+    let open = File::options().write(true).open(file).unwrap();
+    open.write_all_at(b"new", 100).unwrap();
+    open.set_modified(time).unwrap();
+}
+
+#[test]
+fn a_file_that_gets_another_name_rights_owner_or_time_of_access_is_compared_and_goes_on_in_any_reader() {
+    let scratch = tempfile::tempdir().unwrap();
+    let store = Served::start(scratch.path());
+    for reader in ["mmap", "uring", "pread"] {
+        for (seed, (what, touch)) in TOUCHES.into_iter().enumerate() {
+            let directory = scratch.path().join(format!("{reader}-{seed}"));
+            std::fs::create_dir(&directory).unwrap();
+            let (file, content) = random_file(&directory, 1000 * KIB, seed as u64);
+            let victim = file.clone();
+            let (_runtime, meddler) = harm_at_part_3(&store, 1, move |_| touch(&victim));
+            let place = if seed % 2 == 0 { &[][..] } else { &["--no-checkpoint"] };
+            let options = [&PARTS[..], &["--reader", reader], place].concat();
+            let events = put_well(&file, &meddler.endpoint(), &options);
+            assert!(store.holds(&content), "{reader}, {what}");
+            let compared = named(&events, "comparing");
+            assert_eq!(compared.len(), 1, "{reader}, {what}: {events:?}");
+            assert_eq!(compared[0]["parts"], 10, "{reader}, {what}");
+            assert_eq!(events.last().unwrap()["parts_sent"], 10, "{reader}, {what}");
+            assert!(!file.with_added_extension("cp").exists());
+        }
+    }
+}
+
+#[test]
+fn a_file_whose_time_is_put_back_after_it_was_written_to_ends_with_3_and_makes_no_object_in_any_reader() {
+    let scratch = tempfile::tempdir().unwrap();
+    let store = Served::start(scratch.path());
+    for (seed, reader) in ["mmap", "uring", "pread"].into_iter().enumerate() {
+        let (file, _) = random_file(scratch.path(), 1000 * KIB, seed as u64);
+        let victim = file.clone();
+        // A link explains another time of status change, and is not all that happened.
+        let (_runtime, meddler) = harm_at_part_3(&store, 1, move |_| {
+            change_in_secret(&victim);
+            TOUCHES[0].1(&victim);
+        });
+        let options = [&PARTS[..], &["--reader", reader]].concat();
+        let output = put(&file, &meddler.endpoint(), &options).output().unwrap();
+        let said = text(&output.stderr);
+        assert_eq!(exit_code(&output), 3, "{reader}: {}{said}", text(&output.stdout));
+        assert!(said.contains("its time of modification set back"), "{reader}: {said}");
+        assert!(!meddler.requests().iter().any(|r| r.starts_with("POST") && r.contains("uploadId")), "{reader}");
+        let changed = std::fs::read(&file).unwrap();
+        let events = put_well(&file, &store.endpoint, &options);
+        assert!(store.holds(&changed), "{reader}: {events:?}");
+    }
+}
+
+#[test]
+fn a_single_put_of_a_file_that_is_touched_begins_again_and_is_one_state() {
+    let scratch = tempfile::tempdir().unwrap();
+    let store = Served::start(scratch.path());
+    for (seed, reader) in ["mmap", "uring", "pread"].into_iter().enumerate() {
+        for harm in [change_in_secret, TOUCHES[4].1] {
+            // More than sockets hold, so that the client is still sending when the proxy takes the first byte.
+            let (file, _) = random_file(scratch.path(), 32 << 20, seed as u64);
+            let kept = scratch.path().join("kept");
+            std::fs::hard_link(&file, &kept).unwrap();
+            let victim = file.clone();
+            let (_runtime, meddler) = meddle(store.address(), move |seen| {
+                if seen.method == "PUT" && seen.before == 0 {
+                    harm(&victim);
+                }
+                Fate::Forward
+            });
+            let options = ["--part-size", "1GiB", "--reader", reader, "--no-checkpoint"];
+            let events = put_well(&file, &meddler.endpoint(), &options);
+            assert!(store.holds(&std::fs::read(&kept).unwrap()), "{reader}");
+            assert_eq!(named(&events, "started_over").len(), 1, "{reader}: {events:?}");
+            std::fs::remove_file(kept).unwrap();
+        }
     }
 }
 

@@ -6,13 +6,13 @@
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::SeqCst};
 use std::time::{Duration, UNIX_EPOCH};
 
 use crate::common::*;
 use fuser::{
-    Config, Errno, FileAttr, FileHandle, FileType, Filesystem, Generation, INodeNo, LockOwner, OpenFlags, ReplyAttr,
-    ReplyData, ReplyEntry, Request,
+    Config, Errno, FileAttr, FileHandle, FileType, Filesystem, FopenFlags, Generation, INodeNo, LockOwner, OpenFlags,
+    ReplyAttr, ReplyData, ReplyEntry, ReplyOpen, Request,
 };
 
 const KIB: usize = 1 << 10;
@@ -27,6 +27,17 @@ enum Harm {
     WrongOnce,
     /// Every read takes its time, whatever it touches.
     Slow(Duration),
+    /// So many bytes less than there are, or more, are reported as its length.
+    Reports(i64),
+    /// The last byte is not reported, and comes to light when more than two bytes were read at a time.
+    Hides,
+}
+
+impl Harm {
+    /// Whether reads are answered without the kernel's having its own idea of the length.
+    fn is_direct(self) -> bool {
+        matches!(self, Self::Reports(_) | Self::Hides)
+    }
 }
 
 /// One file, `f`.
@@ -35,14 +46,20 @@ struct Disk {
     harm: Harm,
     at: usize,
     reads_of_at: AtomicU32,
+    is_read: AtomicBool,
 }
 
 impl Disk {
     fn attributes(&self, ino: INodeNo) -> FileAttr {
         let is_file = ino == FILE;
+        let bytes = match self.harm {
+            Harm::Reports(more) => self.content.len().strict_add_signed(more as isize),
+            Harm::Hides => self.content.len() - 1,
+            _ => self.content.len(),
+        };
         FileAttr {
             ino,
-            size: if is_file { self.content.len() as u64 } else { 0 },
+            size: if is_file { bytes as u64 } else { 0 },
             blocks: 0,
             atime: UNIX_EPOCH,
             mtime: UNIX_EPOCH,
@@ -72,6 +89,11 @@ impl Filesystem for Disk {
         reply.attr(&TTL, &self.attributes(ino));
     }
 
+    fn open(&self, _: &Request, _: INodeNo, _: OpenFlags, reply: ReplyOpen) {
+        let flags = if self.harm.is_direct() { FopenFlags::FOPEN_DIRECT_IO } else { FopenFlags::empty() };
+        reply.opened(FileHandle(0), flags);
+    }
+
     fn read(
         &self,
         _: &Request,
@@ -89,11 +111,15 @@ impl Filesystem for Disk {
         if let Harm::Slow(time) = self.harm {
             std::thread::sleep(time);
         }
+        if size > 2 {
+            self.is_read.store(true, SeqCst);
+        }
         if range.contains(&self.at) {
             match self.harm {
                 Harm::Eio => return reply.error(Errno::EIO),
                 Harm::WrongOnce if self.reads_of_at.fetch_add(1, SeqCst) == 0 => bytes[self.at - start] ^= 1,
-                Harm::WrongOnce | Harm::Slow(_) => {}
+                Harm::Hides if !self.is_read.load(SeqCst) => drop(bytes.pop()),
+                _ => {}
             }
         }
         reply.data(&bytes);
@@ -102,7 +128,8 @@ impl Filesystem for Disk {
 
 /// The mounted file; unmounted when the session is dropped. `None` where nothing can be mounted.
 fn mounted(directory: &Path, content: &[u8], harm: Harm, at: usize) -> Option<(fuser::BackgroundSession, PathBuf)> {
-    let disk = Disk { content: content.to_vec(), harm, at, reads_of_at: AtomicU32::new(0) };
+    let disk =
+        Disk { content: content.to_vec(), harm, at, reads_of_at: AtomicU32::new(0), is_read: AtomicBool::new(false) };
     std::fs::create_dir_all(directory).unwrap();
     match fuser::spawn_mount(disk, directory, &Config::default()) {
         Ok(session) => Some((session, directory.join("f"))),
@@ -146,6 +173,45 @@ fn a_disk_that_returns_eio_ends_with_3_and_no_object_in_every_reader() {
         assert!(!said.contains("changed while"), "{reader}: nobody changed the file: {said}");
         assert!(!store.holds(&content));
     }
+}
+
+#[test]
+fn a_file_that_is_longer_or_shorter_than_reported_ends_with_3_names_the_way_out_and_makes_no_object() {
+    let scratch = tempfile::tempdir().unwrap();
+    let store = Served::start(scratch.path());
+    let (_, content) = random_file(scratch.path(), 350 * KIB, 1);
+    let none = -(content.len() as i64);
+    let refused = |file: &Path, options: &[&str], what: &str| {
+        let options = [&["--no-checkpoint"], options].concat();
+        let output = put(file, &store.endpoint, &options).output().unwrap();
+        let said = text(&output.stderr);
+        assert_eq!(exit_code(&output), 3, "{options:?}: {}{said}", text(&output.stdout));
+        assert!(said.contains(what) && said.contains("copy it to a regular file"), "{options:?}: {said}");
+    };
+    for options in [&[][..], &["--reader", "mmap"], &["--reader", "uring"], &["--reader", "pread"], &["--dry-run"]] {
+        refused(Path::new("/proc/version"), options, "reports 0 bytes");
+        for reports in [none, -1, -(300 * KIB as i64)] {
+            let Some((_session, file)) = mounted(&scratch.path().join("m"), &content, Harm::Reports(reports), 0) else {
+                return;
+            };
+            refused(&file, options, "gives more");
+        }
+    }
+    // Mapping wants a kernel that knows the length.
+    for reader in ["uring", "pread"] {
+        for (harm, part_size, what) in [
+            (Harm::Reports(5), "100KiB", "gives fewer"),
+            (Harm::Hides, "100KiB", "gives more"),
+            (Harm::Hides, "1MiB", "gives more"),
+        ] {
+            let last = content.len() - 1;
+            let Some((_session, file)) = mounted(&scratch.path().join("m"), &content, harm, last) else { return };
+            refused(&file, &["--reader", reader, "--part-size", part_size], what);
+        }
+    }
+    let mut stat = haul();
+    stat.args(["stat", "oss://demo/object", "--endpoint", &store.endpoint, "--region", "cn-hangzhou"]);
+    assert_eq!(exit_code(&stat.output().unwrap()), 5, "there is an object");
 }
 
 #[test]

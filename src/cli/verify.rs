@@ -7,7 +7,7 @@ use haul::model::object::ObjectUrl;
 use haul::model::receipt::Receipt;
 use haul::os::read::read_text;
 use haul::source::file::SourceFile;
-use haul::source::reread::crc64_of_pieces;
+use haul::source::reread::crc64_of_one_state;
 
 use super::args::Connect;
 use super::connect::{connect, wait};
@@ -96,17 +96,15 @@ fn read_receipt(path: &Path) -> Result<Receipt, Failure> {
 }
 
 fn open(file: &Path) -> Result<SourceFile, Failure> {
+    Ok(SourceFile::open(file).map_err(Error::from)?)
+}
+
+/// The checksums of pieces of one state of a file.
+fn sums(file: &SourceFile, lengths: &[u64]) -> Result<Vec<u64>, Failure> {
     let pause = |wait| {
         std::thread::sleep(wait);
         true
     };
-    let opened = SourceFile::open_settled(file, pause).map_err(Error::from)?;
-    Ok(opened.ok_or(Error::Cancelled)?)
-}
-
-/// The checksums of pieces of a file that nobody changes meanwhile.
-fn sums(file: &SourceFile, lengths: &[u64]) -> Result<Vec<u64>, Failure> {
-    let sums = crc64_of_pieces(file, lengths.iter().copied(), || true).map_err(Error::from)?;
-    file.check_unchanged().map_err(Error::from)?;
-    Ok(sums.unwrap_or_default())
+    let sums = crc64_of_one_state(file, lengths, pause).map_err(Error::from)?;
+    Ok(sums.ok_or(Error::Cancelled)?)
 }

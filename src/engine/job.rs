@@ -10,10 +10,25 @@ use super::prepare::Prepared;
 use super::slots::Slots;
 use super::transfer::Transfer;
 use crate::checkpoint::{Binding, OpenUpload};
+use crate::error::Error;
 use crate::model::object::{Description, ETag, UploadId};
 use crate::model::receipt::PartReceipt;
 use crate::model::settings::{ReaderKind, UploadRequest};
 use crate::store::Stage;
+
+/// How often an upload is begun again because the file changed. A file that somebody keeps writing to must end it.
+pub(super) const RESTARTS_MAX: u32 = 5;
+
+/// Runs what waits for the disk on a thread that may wait.
+pub(super) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, Error> + Send + 'static,
+) -> Result<T, Error> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(result) => result,
+        Err(panic) if panic.is_panic() => std::panic::resume_unwind(panic.into_panic()),
+        Err(_) => Err(Error::Cancelled),
+    }
+}
 
 /// What a finished upload left in the store.
 #[derive(Debug, Clone)]

@@ -12,6 +12,7 @@
 //! | `worker.rs` | taking parts from the queue until none is left or one cannot be sent |
 //! | `attempt.rs` | one try of one part |
 //! | `body.rs` | a range of the file as a request body, checksummed as it passes |
+//! | `one_state.rs` | comparing what was sent when the file was touched meanwhile |
 //! | `receipt.rs` | after the object is stored: reading the file again, the receipt |
 //! | `memory.rs`, `cgroup.rs` | what a client may hold in memory |
 //! | `slots.rs` | places for parts in flight: a number, or one that is tuned |
@@ -41,6 +42,7 @@ mod fetch;
 mod job;
 pub(crate) mod keyring;
 pub(crate) mod memory;
+mod one_state;
 mod prepare;
 mod process;
 mod put;

@@ -64,7 +64,8 @@ pub(super) fn prepare(
     let plan = if single { None } else { Some(PartPlan::new(file.bytes(), wanted_bytes, limits)?) };
     let Chosen { source, kind, reason } =
         source::choose(request.reader, &file, &engine.buffers, engine.memory.mapped_bytes)?;
-    let chosen = Chosen { source: Arc::new(Watched::new(source, file.clone(), request.chunk_bytes)), kind, reason };
+    let watched = Watched::new(source, file.clone(), request.chunk_bytes, plan.is_none());
+    let chosen = Chosen { source: Arc::new(watched), kind, reason };
     Ok(Prepared {
         chosen,
         part_bytes: plan.map_or(wanted_bytes, |p| p.part_bytes()),

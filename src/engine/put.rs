@@ -4,10 +4,12 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use super::attempt::{Failure, read_crc64, send_range};
 use super::exchange::Exchange;
-use super::job::{Job, Uploaded};
+use super::job::{Job, RESTARTS_MAX, Uploaded};
+use super::one_state::{begin_again, confirm};
 use crate::error::Error;
 use crate::model::retry::FaultKind;
 use crate::model::settings::UploadRequest;
+use crate::source::SourceError;
 use crate::store::Operation;
 use crate::store::operations::ObjectStored;
 use crate::store::operations::put::Put;
@@ -16,7 +18,7 @@ impl Job<'_> {
     /// The whole file in one request.
     pub async fn put(&self) -> Result<Uploaded, Error> {
         let (stored, crc64) = self.transfer.unless_cancelled(self.put_object()).await??;
-        self.prepared.file.check_unchanged()?;
+        confirm(self, vec![(self.prepared.file.bytes(), crc64)]).await?;
         let verified = stored.crc64.is_some();
         self.transfer.counters.bytes_confirmed.store(self.prepared.file.bytes(), Relaxed);
         Ok(self.uploaded(stored, crc64, verified, None))
@@ -29,10 +31,16 @@ impl Job<'_> {
         let operation = Put { bucket, key, bytes, options };
         let mut exchange = Exchange::of_file(self.engine, self.transfer, Put::NAME, None);
         let mut may_be_there = false;
+        let mut restarts = 0;
         loop {
             let sent = send_range(&exchange, self.transfer, source, &operation, 0, bytes).await;
             let failure = match sent {
                 Ok(done) => return Ok(done),
+                Err(Failure::Source(touched @ SourceError::Touched { .. })) if restarts < RESTARTS_MAX => {
+                    restarts += 1;
+                    begin_again(self, touched.to_string()).await?;
+                    continue;
+                }
                 Err(failure) => failure,
             };
             let corrupted = match failure {

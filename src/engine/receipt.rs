@@ -16,7 +16,7 @@ use crate::model::receipt::{FORMAT, Receipt, SourceIdentity};
 use crate::model::settings::UploadRequest;
 use crate::os::output;
 use crate::source::file::SourceFile;
-use crate::source::reread::{crc64_of_pieces, forget};
+use crate::source::reread::{crc64_of_one_state, forget};
 
 /// Share of the file that may stay in the page cache before rereading is said to prove less than it should.
 const STAYED_MAX: f64 = 0.01;
@@ -42,10 +42,9 @@ pub(super) fn reread(transfer: &Transfer, file: &SourceFile, uploaded: &Uploaded
     if pieces.is_empty() {
         pieces.push((None, uploaded.bytes, uploaded.crc64));
     }
-    let sums = crc64_of_pieces(file, pieces.iter().map(|(_, bytes, _)| *bytes), || !transfer.is_cancelled())?;
-    let sums = sums.ok_or(Error::Cancelled)?;
-    // A file that was changed after it was uploaded differs for a better reason.
-    file.check_unchanged()?;
+    let lengths: Vec<_> = pieces.iter().map(|(_, bytes, _)| *bytes).collect();
+    // A file that was changed after it was uploaded differs for a better reason, which is told first.
+    let sums = crc64_of_one_state(file, &lengths, |wait| transfer.settles(wait))?.ok_or(Error::Cancelled)?;
     match pieces.into_iter().zip(sums).find(|((_, _, sent), reread)| sent != reread) {
         None => Ok(()),
         Some(((part, _, sent), reread)) => Err(Error::RereadDiffers { part, sent, reread }),

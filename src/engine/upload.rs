@@ -8,7 +8,8 @@ use std::time::{Instant, SystemTime};
 use super::Engine;
 use super::attempt::Upload;
 use super::explain::Stopwatch;
-use super::job::{Job, Uploaded};
+use super::job::{Job, RESTARTS_MAX, Uploaded, blocking};
+use super::one_state::confirm;
 use super::prepare::prepare;
 use super::receipt;
 use super::resume::{Inventory, abort_or_tell, bears_out, take_stock};
@@ -28,9 +29,6 @@ use crate::source::SourceError;
 use crate::source::file::SourceFile;
 use crate::store::Stage;
 use crate::store::operations::initiate::Initiate;
-
-/// How often an upload is begun again because the file changed. A file that somebody keeps writing to must end it.
-const RESTARTS_MAX: u32 = 5;
 
 /// Uploads a file: in one PUT if it is smaller than a part, else in parts, going on where a checkpoint says. Starts over
 /// when the file changes, if that is wanted. Explains at the end where the time went, if that is.
@@ -102,15 +100,6 @@ async fn upload_one_state(
         _ => None,
     };
     job.run(session).await
-}
-
-/// Runs what waits for the disk on a thread that may wait.
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, Error> + Send + 'static) -> Result<T, Error> {
-    match tokio::task::spawn_blocking(work).await {
-        Ok(result) => result,
-        Err(panic) if panic.is_panic() => std::panic::resume_unwind(panic.into_panic()),
-        Err(_) => Err(Error::Cancelled),
-    }
 }
 
 impl Job<'_> {
@@ -242,7 +231,7 @@ impl Job<'_> {
         if claimed && !bears_out(self, plan, claims).await? {
             return Ok(Err(why_not));
         }
-        self.prepared.file.check_unchanged()?;
+        confirm(self, parts.values().map(|part| (part.bytes, part.crc64)).collect()).await?;
         let parts: Vec<_> = parts.iter().map(|(number, part)| (*number, part.clone())).collect();
         parts.iter().for_each(|(_, part)| self.transfer.counters.resumed(part.bytes));
         let (parts_resumed, bytes) = (plan.count(), plan.object_bytes());
@@ -272,7 +261,7 @@ impl Job<'_> {
         parts.extend(send_missing(&upload, journal, missing, self.slots).await?);
         parts.sort_unstable_by_key(|(number, _)| *number);
         // The object must be one state of the file: the one that the plan was made for.
-        self.prepared.file.check_unchanged()?;
+        confirm(self, parts.iter().map(|(_, part)| (part.bytes, part.crc64)).collect()).await?;
         self.merge(plan, session, upload_id, &parts).await
     }
 

@@ -51,6 +51,14 @@ pub enum SourceError {
     /// Start again: the file is not the one that the transfer began with.
     #[error("{path} changed while it was read: {what}")]
     Changed { path: String, what: String },
+    /// Send it from its start again: its metadata were changed, which may hide that it was written to.
+    #[error("the metadata of {path} were changed while it was read")]
+    Touched { path: String },
+    /// Copy it to a regular file and upload that: how long it is cannot be known before it was read.
+    #[error(
+        "the filesystem reports {reported} bytes for {path}, and reading gives {what}: copy it to a regular file first"
+    )]
+    Length { path: String, reported: u64, what: &'static str },
     /// The disk or the filesystem failed.
     #[error("cannot read {path} at byte {at}: {cause}")]
     Read { path: String, at: u64, cause: io::Error },

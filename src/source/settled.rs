@@ -56,7 +56,7 @@ impl Clock {
 /// By a clock that is not ours, or a time in the future, nothing but waiting for a whole granule can prove that it has
 /// passed.
 pub(super) fn unsettled(fingerprint: &Fingerprint, now: SystemTime, clock: Clock) -> Duration {
-    let since = |end: SystemTime| end.duration_since(UNIX_EPOCH).map_or(0, |time| nanoseconds(time));
+    let since = |end: SystemTime| end.duration_since(UNIX_EPOCH).map_or(0, nanoseconds);
     let left = |time: i128| {
         let (granule, age) = (granule(time), since(now).saturating_sub(time));
         let old = match clock {

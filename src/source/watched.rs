@@ -14,7 +14,8 @@ const EVERY: Duration = Duration::from_millis(200);
 /// Hands on the chunks of another reader as long as the file is the one that the transfer began with.
 ///
 /// It is looked at every 200 ms of reading, and always when its last byte is handed on: a single PUT, whose body is the
-/// whole file, then ends before the store has all of it, so that no object is made of two states of the file.
+/// whole file, then ends before the store has all of it, so that no object is made of two states of the file. A doubt
+/// ends it as well: what was sent cannot be compared before the object is there.
 pub struct Watched {
     source: Arc<dyn Source>,
     chunk_bytes: usize,
@@ -23,6 +24,8 @@ pub struct Watched {
 
 struct Watch {
     file: Arc<SourceFile>,
+    /// The file goes in one body.
+    is_whole: bool,
     begun: Instant,
     /// When to look again, in milliseconds after `begun`.
     due_ms: AtomicU64,
@@ -30,10 +33,12 @@ struct Watch {
 
 impl Watched {
     /// - `chunk_bytes`: length of a chunk, a power of two; the reader's own, if that is less or none is named.
-    pub fn new(source: Arc<dyn Source>, file: Arc<SourceFile>, chunk_bytes: Option<u32>) -> Self {
+    /// - `is_whole`: the file is sent in one body, so that a doubt is an error: [`SourceError::Touched`].
+    pub fn new(source: Arc<dyn Source>, file: Arc<SourceFile>, chunk_bytes: Option<u32>, is_whole: bool) -> Self {
         let own = source.chunk_bytes();
         let chunk_bytes = chunk_bytes.map_or(own, |bytes| own.min(bytes as usize));
-        Self { source, chunk_bytes, watch: Arc::new(Watch { file, begun: Instant::now(), due_ms: AtomicU64::new(0) }) }
+        let watch = Watch { file, is_whole, begun: Instant::now(), due_ms: AtomicU64::new(0) };
+        Self { source, chunk_bytes, watch: Arc::new(watch) }
     }
 }
 
@@ -43,9 +48,14 @@ impl Watch {
         if end >= self.file.bytes() {
             let file = self.file.clone();
             let looked = tokio::task::spawn_blocking(move || file.check_unchanged()).await;
-            return looked.unwrap_or_else(|e| Err(self.file.unreadable(end, std::io::Error::other(e))));
+            looked.unwrap_or_else(|e| Err(self.file.unreadable(end, std::io::Error::other(e))))?;
+        } else if self.is_due(Instant::now()) {
+            self.file.look()?;
         }
-        if self.is_due(Instant::now()) { self.file.look() } else { Ok(()) }
+        match self.is_whole && self.file.is_in_doubt() {
+            true => Err(SourceError::Touched { path: self.file.path().display().to_string() }),
+            false => Ok(()),
+        }
     }
 
     /// Whether it is time to look; `true` for one of many who ask at a time.
@@ -95,7 +105,7 @@ mod tests {
         let path = directory.path().join("f");
         std::fs::write(&path, vec![1; FILE_BYTES]).unwrap();
         let file = Arc::new(SourceFile::open(&path).unwrap());
-        (path, Watched::new(Arc::new(PreadSource::new(file.clone(), BufferPool::new(0))), file, None))
+        (path, Watched::new(Arc::new(PreadSource::new(file.clone(), BufferPool::new(0))), file, None, false))
     }
 
     #[test]
