@@ -66,7 +66,8 @@ impl Client {
     /// Makes a client; nothing is sent. Without credentials, requests are not signed.
     ///
     /// # Errors
-    /// [`Error::Settings`] for settings that cannot work, [`Error::Tls`] for certificates that cannot be used.
+    /// [`Error::Settings`] for settings that cannot work, [`Error::Tls`] for certificates that cannot be used,
+    /// [`Error::System`] if the system gives no threads.
     pub fn new(settings: ClientSettings, credentials: Option<Credentials>) -> Result<Self, Error> {
         let keyring = credentials.map(|key| Keyring::fixed(key, &settings)).transpose()?;
         Self::make(settings, keyring.map(Arc::new))
@@ -91,12 +92,7 @@ impl Client {
         let connector = Connector::new(tls, &settings.proxy, settings.connect_timeout, settings.idle_timeout);
         let connector = if settings.explain { connector.watchful() } else { connector };
         let threads = settings.threads.max(1);
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(threads)
-            .thread_name("haul")
-            .enable_all()
-            .build()
-            .map_err(|cause| Error::System { what: "start threads", cause })?;
+        let runtime = crate::os::threads::runtime(threads, "haul").map_err(Error::threads)?;
         let limiter = Limiter::new(settings.max_rate, settings.max_cpu);
         let pool = Pool::new(connector, settings.idle_timeout, limiter.clone());
         let slots = Slots::tuned(connections_max(settings.max_rate, &memory), limiter);

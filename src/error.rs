@@ -72,6 +72,11 @@ fn piece(part: Option<PartNumber>) -> String {
 }
 
 impl Error {
+    /// The system gave no threads, or no memory for them.
+    pub fn threads(cause: std::io::Error) -> Self {
+        Self::System { what: "start threads", cause }
+    }
+
     /// The kind of the fault that ended an exchange, if one did.
     pub fn fault_kind(&self) -> Option<FaultKind> {
         match self {

@@ -41,7 +41,7 @@ fn run(typed: &Cli) -> Result<(), Failure> {
         }
         Command::Credentials { connect, json } => cli::credentials::run(connect, *json),
         Command::Tune(tune) => cli::tune::run(tune, typed.quiet),
-        Command::Serve(serve) => cli::serve::run(serve).map_err(|e| Failure::usage(e.to_string())),
+        Command::Serve(serve) => Ok(cli::serve::run(serve)?),
     }
 }
 

@@ -31,6 +31,7 @@ mod kill;
 mod kill_syscalls;
 mod moved_file;
 mod no_hang;
+mod process_limits;
 mod put_under_faults;
 mod source_readers;
 

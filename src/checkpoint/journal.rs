@@ -68,9 +68,10 @@ impl Journal {
     pub fn open(path: &Path, binding: Binding) -> Result<(Self, Checkpoint, Found), CheckpointError> {
         let path = &followed(path).map_err(|cause| unwritable(path, cause))?;
         let (parent, name) = split(path)?;
+        let thread = Idle::start()?;
         let directory = Directory::lock(parent, name, recovery::has_magic).map_err(|e| lock_error(path, e))?;
         refuse_foreign(path, &binding)?;
-        Self::open_on(directory, path, name, binding)
+        Self::open_with(thread, directory, path, name, binding)
     }
 
     /// [`Journal::open`] on any storage; `path` is what errors call it.
@@ -81,8 +82,19 @@ impl Journal {
         name: &str,
         binding: Binding,
     ) -> Result<(Self, Checkpoint, Found), CheckpointError> {
-        let (journal, writer, checkpoint, found) = Self::recover(storage, path, name, binding)?;
-        Ok((journal.start(writer)?, checkpoint, found))
+        Self::open_with(Idle::start()?, storage, path, name, binding)
+    }
+
+    fn open_with<S: Storage + 'static>(
+        thread: Idle<S>,
+        storage: S,
+        path: &Path,
+        name: &str,
+        binding: Binding,
+    ) -> Result<(Self, Checkpoint, Found), CheckpointError> {
+        let (mut journal, writer, checkpoint, found) = Self::recover(storage, path, name, binding)?;
+        journal.writer = Some(thread.run(writer));
+        Ok((journal, checkpoint, found))
     }
 
     /// Everything of [`Journal::open_on`] but the thread: whoever calls it has the writer write.
@@ -113,13 +125,6 @@ impl Journal {
         };
         let journal = Self { path: path.to_owned(), commands: Some(commands), failed, writer: None };
         Ok((journal, writer, checkpoint, found))
-    }
-
-    fn start(mut self, writer: Writer<impl Storage + 'static>) -> Result<Self, CheckpointError> {
-        let thread = std::thread::Builder::new().name("haul-journal".into()).spawn(|| writer.run());
-        let unwritable = |cause| CheckpointError::Unwritable { path: self.path.clone(), cause: Arc::new(cause) };
-        self.writer = Some(thread.map_err(unwritable)?);
-        Ok(self)
     }
 
     /// Queues a fact. It is written soon and durable soon after; see [`Journal::barrier`].
@@ -194,6 +199,28 @@ impl Journal {
 impl Drop for Journal {
     fn drop(&mut self) {
         self.stop();
+    }
+}
+
+/// The thread before it has a log. It is started before anything on the disk is touched, as the system may refuse it.
+struct Idle<S> {
+    work: Sender<Writer<S>>,
+    thread: JoinHandle<()>,
+}
+
+impl<S: Storage + 'static> Idle<S> {
+    fn start() -> Result<Self, CheckpointError> {
+        let (work, given) = mpsc::channel::<Writer<S>>();
+        let run = move || given.into_iter().for_each(Writer::run);
+        let thread = std::thread::Builder::new().name("haul-journal".into()).spawn(run);
+        let refused = |cause| CheckpointError::NoThread { cause: Arc::new(cause) };
+        Ok(Self { work, thread: thread.map_err(refused)? })
+    }
+
+    fn run(self, writer: Writer<S>) -> JoinHandle<()> {
+        // It waits for just this. Were it gone, the journal would say that it has stopped.
+        let _ = self.work.send(writer);
+        self.thread
     }
 }
 

@@ -40,6 +40,9 @@ pub enum CheckpointError {
     /// Use the version of haul that wrote it, or remove it.
     #[error("the checkpoint {} has format {found}, written by a later haul; this one reads format {ours}", path.display())]
     LaterFormat { path: PathBuf, found: u32, ours: u32 },
+    /// Allow this process more threads, or memory for them; nothing was changed.
+    #[error("cannot start the thread of the checkpoint: {cause}")]
+    NoThread { cause: Arc<io::Error> },
     /// A bug: the thread that writes the journal is gone.
     #[error("the journal of {} has stopped", path.display())]
     Stopped { path: PathBuf },

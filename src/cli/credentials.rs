@@ -1,10 +1,11 @@
 //! `haul credentials`: which source won, and until when. Never a secret.
 
-use haul::client::Identity;
+use haul::client::{Identity, Keyring};
+use haul::error::Error;
 use serde_json::json;
 
 use super::args::Connect;
-use super::connect::{SOURCES, keyring, settings, wait};
+use super::connect::{SOURCES, keyring, settings};
 use super::exit::{CREDENTIALS, Failure};
 use super::report::print;
 
@@ -12,7 +13,7 @@ use super::report::print;
 /// Exit code 4 if there are none or the source refuses, 7 if it cannot be reached.
 pub fn run(typed: &Connect, as_json: bool) -> Result<(), Failure> {
     let keyring = keyring(typed, &settings(typed, String::new()))?;
-    let identity = wait(keyring.identity()).map_err(|failure| match failure.code {
+    let identity = identity(&keyring).map_err(|failure| match failure.code {
         CREDENTIALS => Failure { hint: Some(SOURCES), ..failure },
         _ => failure,
     })?;
@@ -27,6 +28,12 @@ pub fn run(typed: &Connect, as_json: bool) -> Result<(), Failure> {
         print(as_text(&identity));
     }
     Ok(())
+}
+
+/// Asks on a runtime of its own: some sources need a thread that may wait.
+fn identity(keyring: &Keyring) -> Result<Identity, Failure> {
+    let runtime = haul::os::threads::runtime(1, "haul").map_err(Error::threads)?;
+    Ok(runtime.block_on(keyring.identity())?)
 }
 
 fn as_text(identity: &Identity) -> String {

@@ -1,5 +1,6 @@
 //! What a shell hears of a failure: its exit code, and what a person can do next. Codes are documented and stable.
 
+use haul::checkpoint::CheckpointError;
 use haul::error::Error;
 use haul::model::retry::FaultKind;
 use haul::source::SourceError;
@@ -87,6 +88,7 @@ fn code(error: &Error) -> u8 {
         Error::Plan(_) => REFUSED,
         _ if is_about_the_reader(error) => USAGE,
         Error::Source(_) => SOURCE,
+        Error::Checkpoint(CheckpointError::NoThread { .. }) => OTHER,
         Error::Checkpoint(_) => CHECKPOINT,
         Error::Exchange { fault, .. } => fault_code(fault.kind),
         Error::Receipt { .. } => CHECKPOINT,
@@ -130,7 +132,6 @@ fn hint(code: u8) -> Option<&'static str> {
 mod tests {
     use std::path::PathBuf;
 
-    use haul::checkpoint::CheckpointError;
     use haul::model::object::NameError;
     use haul::model::part::{PartNumber, PlanError};
     use haul::model::retry::Fault;

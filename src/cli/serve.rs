@@ -6,13 +6,16 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use clap::Args;
+use haul::error::Error;
 use haul::model::object::Bucket;
 use haul::server::{
     AccessKey, Config, FaultRule, FaultSettings, LogTarget, Server, ServerError, Shape, StoreKind, Tls,
 };
+use haul::os::threads;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use zeroize::Zeroizing;
 
+use super::exit::{Failure, OTHER};
 use super::file;
 
 /// Where the secret comes from: never from the command line, which every user of the machine can read.
@@ -150,9 +153,22 @@ pub enum ServeError {
     /// See there.
     #[error(transparent)]
     Server(#[from] ServerError),
+    /// Allow this process more threads, or memory for them.
+    #[error("no threads: {0}")]
+    Threads(std::io::Error),
     /// Something is wrong with this process: its threads, signals or standard output.
     #[error(transparent)]
     Io(#[from] std::io::Error),
+}
+
+impl From<ServeError> for Failure {
+    fn from(error: ServeError) -> Self {
+        match error {
+            ServeError::Threads(cause) => Error::threads(cause).into(),
+            ServeError::Io(_) => Self::new(OTHER, error.to_string()),
+            _ => Self::usage(error.to_string()),
+        }
+    }
 }
 
 #[derive(Debug, Clone)]
@@ -195,7 +211,8 @@ pub fn run(args: &ServeArgs) -> Result<(), ServeError> {
     let secret = std::env::var(SECRET).ok().filter(|secret| !secret.is_empty()).map(Zeroizing::new);
     let config = config(args, secret)?;
     take_all_descriptors();
-    tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(serve(args, config))
+    let cores = std::thread::available_parallelism().map_or(1, |n| n.get());
+    threads::runtime(cores, "haul-serve").map_err(ServeError::Threads)?.block_on(serve(args, config))
 }
 
 async fn serve(args: &ServeArgs, config: Config) -> Result<(), ServeError> {

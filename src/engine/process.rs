@@ -42,12 +42,15 @@ pub(super) fn run(command: &str, limit: Duration) -> Result<Zeroizing<Vec<u8>>, 
 fn output(child: &mut Child, until: Instant) -> Result<Zeroizing<Vec<u8>>, Fault> {
     let stdout = child.stdout.take().ok_or_else(|| failed("the process has no output".into()))?;
     let (sender, receiver) = mpsc::channel();
-    std::thread::spawn(move || {
+    let read = move || {
         // Large enough from the start: a buffer that grows leaves copies behind.
         let mut text = Zeroizing::new(Vec::with_capacity(BYTES_MAX + 1));
         let result = stdout.take(BYTES_MAX as u64 + 1).read_to_end(&mut text).map(|_| text);
         let _ = sender.send(result);
-    });
+    };
+    std::thread::Builder::new()
+        .spawn(read)
+        .map_err(|e| failed(format!("its output cannot be read: no thread: {e}")))?;
     match receiver.recv_timeout(until.saturating_duration_since(Instant::now())) {
         Ok(Ok(text)) if text.len() > BYTES_MAX => Err(failed(format!("the process wrote more than {BYTES_MAX} bytes"))),
         Ok(Ok(text)) => Ok(text),
