@@ -38,6 +38,7 @@ use super::connect::{self, place, runtime, wait};
 use super::exit::{CHECKPOINT, Failure, SOURCE};
 use super::report::{print, warn};
 use super::serve::parse_shape;
+use super::signals::Stop;
 use super::uploads::{quoted, reaching};
 use super::values;
 
@@ -154,9 +155,9 @@ fn tune(typed: &RunArgs, quiet: bool) -> Result<(), Failure> {
         None => place(&typed.connect, &url.bucket)?,
     };
     let endpoint = place.endpoint();
-    let file = sample_file(typed)?;
     let (profile, cleaned) = runtime()?.block_on(async {
-        let mut lab = Lab::new(place, &url, file, typed.cold)?;
+        let stop = Stop::listen()?;
+        let mut lab = Lab::new(place, &url, sample_file(typed)?, typed.cold, stop)?;
         let found = Run { typed, begun: Instant::now(), bar: bar(quiet) }.profile(&mut lab).await;
         let cleaned = lab.clean().await;
         if let Err(failure) = &cleaned {
