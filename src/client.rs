@@ -92,7 +92,7 @@ impl Client {
         let connector = Connector::new(tls, &settings.proxy, settings.connect_timeout, settings.idle_timeout);
         let connector = if settings.explain { connector.watchful() } else { connector };
         let threads = settings.threads.max(1);
-        let runtime = crate::threads::runtime(threads, "haul").map_err(Error::threads)?;
+        let runtime = crate::os::threads::runtime(threads, "haul").map_err(Error::threads)?;
         let limiter = Limiter::new(settings.max_rate, settings.max_cpu);
         let pool = Pool::new(connector, settings.idle_timeout, limiter.clone());
         let slots = Slots::tuned(connections_max(settings.max_rate, &memory), limiter);

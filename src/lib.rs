@@ -14,8 +14,7 @@
 //! | `os` | what is asked of the system in more than one place |
 //! | [`model`] | values and rules |
 //! | [`server`] | the embedded OSS |
-//! | `threads` | runtimes that have their threads before work begins |
-
+//!
 //! One upload in ten lines:
 //!
 //! ```no_run
@@ -54,5 +53,3 @@ pub mod server;
 #[doc(hidden)]
 pub mod source;
 pub mod store;
-#[doc(hidden)]
-pub mod threads;

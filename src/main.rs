@@ -2,7 +2,7 @@
 
 mod cli;
 
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -13,18 +13,31 @@ use cli::report;
 fn main() -> ExitCode {
     cli::core_dumps::forbid();
     cli::heap::be_patient();
-    let typed = Cli::parse();
+    cli::panics::end_the_process();
+    let typed = match Cli::try_parse() {
+        Ok(typed) => typed,
+        Err(answer) => return told(&answer),
+    };
     start_tracing(typed.verbose, matches!(typed.command, Command::Serve(_)));
     if typed.quiet {
         report::be_quiet();
     }
-    match run(&typed) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(failure) => {
-            report::failure(&failure, wants_events(&typed.command));
-            ExitCode::from(failure.code)
-        }
+    let done = cli::signals::handle().map_err(Failure::signals).and_then(|()| run(&typed));
+    if let Err(failure) = &done {
+        report::failure(failure, wants_events(&typed.command));
     }
+    let unread = report::unread();
+    if let Some(failure) = &unread {
+        report::failure(failure, false);
+    }
+    done.err().or(unread).map_or(ExitCode::SUCCESS, |failure| ExitCode::from(failure.code))
+}
+
+/// Help and versions are answers; everything else is a command that cannot work.
+fn told(answer: &clap::Error) -> ExitCode {
+    let told = answer.print().and_then(|()| std::io::stdout().flush());
+    let code = if told.is_err() && !answer.use_stderr() { cli::exit::OTHER.into() } else { answer.exit_code() };
+    ExitCode::from(code as u8)
 }
 
 fn run(typed: &Cli) -> Result<(), Failure> {
@@ -60,5 +73,5 @@ fn start_tracing(verbose: u8, is_server: bool) {
     };
     let filter = tracing_subscriber::EnvFilter::new(level);
     let is_terminal = std::io::stderr().is_terminal();
-    tracing_subscriber::fmt().with_env_filter(filter).with_ansi(is_terminal).with_writer(std::io::stderr).init();
+    tracing_subscriber::fmt().with_env_filter(filter).with_ansi(is_terminal).with_writer(|| cli::output::Log).init();
 }

@@ -24,6 +24,7 @@ mod checkpoint_trouble;
 mod coarse_times;
 mod damaged_log;
 mod described;
+mod ends_early;
 mod failing_disk;
 mod faults;
 mod integrity;

@@ -8,29 +8,17 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-const ALL_LAYERS: [&str; 12] = [
-    "model",
-    "os",
-    "threads",
-    "source",
-    "store",
-    "net",
-    "checkpoint",
-    "error",
-    "engine",
-    "client",
-    "blocking",
-    "server",
-];
+const ALL_LAYERS: [&str; 11] =
+    ["model", "os", "source", "store", "net", "checkpoint", "error", "engine", "client", "blocking", "server"];
 
 const BELOW_ENGINE: &[&str] = &["model", "os", "source", "store", "net", "checkpoint", "error"];
 const BELOW_FACES: &[&str] =
-    &["model", "os", "threads", "source", "store", "net", "checkpoint", "error", "engine", "client", "blocking"];
+    &["model", "os", "source", "store", "net", "checkpoint", "error", "engine", "client", "blocking"];
 
 /// What a module may import of the crate, besides itself.
 fn may_import(module: &str) -> Option<&'static [&'static str]> {
     Some(match module {
-        "model" | "threads" => &[],
+        "model" => &[],
         "os" | "store" => &["model"],
         "source" | "net" | "checkpoint" | "server" => &["model", "os"],
         // Of the four layers, their error types only.

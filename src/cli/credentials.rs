@@ -33,7 +33,7 @@ pub fn run(typed: &Connect, as_json: bool) -> Result<(), Failure> {
 
 /// Asks on a runtime of its own: some sources need a thread that may wait.
 fn identity(keyring: &Keyring) -> Result<Identity, Failure> {
-    let runtime = haul::threads::runtime(1, "haul").map_err(Error::threads)?;
+    let runtime = haul::os::threads::runtime(1, "haul").map_err(Error::threads)?;
     Ok(runtime.block_on(keyring.identity())?)
 }
 

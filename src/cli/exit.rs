@@ -29,6 +29,10 @@ impl Failure {
         Self { code, message: message.into(), hint: hint(code) }
     }
 
+    pub fn signals(cause: std::io::Error) -> Self {
+        Error::System { what: "handle signals", cause }.into()
+    }
+
     pub fn usage(message: impl Into<String>) -> Self {
         Self::new(USAGE, message)
     }

@@ -65,7 +65,7 @@ fn serve(config: Config, bucket: &Bucket, settings: &mut ClientSettings) -> Resu
     let credentials = Credentials::new(key.id.clone(), key.secret.as_str());
     let config = Config { access_keys: vec![key], buckets: vec![bucket.clone()], ..config };
     let region = config.region.clone();
-    let runtime = haul::threads::runtime(2, "haul-local").map_err(|e| format!("no threads: {e}"))?;
+    let runtime = haul::os::threads::runtime(2, "haul-local").map_err(|e| format!("no threads: {e}"))?;
     let server = runtime.block_on(Server::bind(config)).map_err(|e| e.to_string())?;
     settings.endpoint = server.url();
     settings.region = Some(region);

@@ -13,17 +13,18 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::args::{self, Connect, Put, Reader};
 use super::connect::{Place, inputs, place, runtime};
-use super::exit::{Failure, INTERRUPTED};
+use super::exit::Failure;
 use super::file;
 use super::progress::Bar;
 use super::report;
+use super::signals::Stop;
 use super::tuned::{Tuned, parts_begun};
 use super::uploads::abort_command;
 
 const REDRAW_EVERY: Duration = Duration::from_millis(100);
 
 /// # Errors
-/// See [`super::exit`]; 130 after SIGINT or SIGTERM.
+/// See [`super::exit`]; 130 after a signal that asks for the end.
 pub fn run(put: &Put, quiet: bool, verbose: u8) -> Result<(), Failure> {
     let mut request = request(put)?;
     let url = ObjectUrl { bucket: request.bucket.clone(), key: request.key.to_string() };
@@ -47,7 +48,7 @@ pub fn run(put: &Put, quiet: bool, verbose: u8) -> Result<(), Failure> {
     let bar = Bar::new(put.progress, quiet);
     let screen = Screen { connect: &put.connect, json: put.json, quiet, verbose: verbose > 0, warnings: 0, bar };
     let (done, warnings) = runtime.block_on(async {
-        let mut signals = Signals::new().map_err(|cause| Error::System { what: "listen for signals", cause })?;
+        let mut signals = Signals::listen()?;
         watch(client.upload(request), screen, &mut signals).await
     })?;
     if put.json {
@@ -166,8 +167,8 @@ impl Screen<'_> {
     }
 }
 
-/// Follows the transfer to its end. The first SIGINT or SIGTERM cancels it, the second ends the process at once; SIGUSR1
-/// prints what every exchange in flight is waiting for.
+/// Follows the transfer to its end. The first signal that asks for the end cancels it; SIGUSR1 prints what every exchange in
+/// flight is waiting for.
 async fn watch(
     mut transfer: Transfer,
     mut screen: Screen<'_>,
@@ -182,13 +183,10 @@ async fn watch(
                 None => break,
             },
             _ = redraw.tick() => screen.bar.update(transfer.progress()),
-            asked = signals.next() => {
+            asked = signals.next(cancelled) => {
                 if asked == Asked::WhatIsGoingOn {
                     screen.bar.say(&report::activities(transfer.progress(), &transfer.activities()));
                     continue;
-                }
-                if cancelled {
-                    std::process::exit(INTERRUPTED.into());
                 }
                 cancelled = true;
                 if !screen.quiet {
@@ -202,28 +200,28 @@ async fn watch(
     Ok((transfer.wait().await?, screen.warnings))
 }
 
-struct Signals {
-    interrupt: Signal,
-    terminate: Signal,
-    user1: Signal,
-}
-
+/// What a signal asks for.
 #[derive(PartialEq)]
 enum Asked {
     Stop,
     WhatIsGoingOn,
 }
 
+struct Signals {
+    stop: Stop,
+    user1: Signal,
+}
+
 impl Signals {
-    fn new() -> std::io::Result<Self> {
-        let (interrupt, terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
-        Ok(Self { interrupt, terminate, user1: signal(SignalKind::user_defined1())? })
+    fn listen() -> Result<Self, Error> {
+        let user1 = signal(SignalKind::user_defined1());
+        let user1 = user1.map_err(|cause| Error::System { what: "listen for signals", cause })?;
+        Ok(Self { stop: Stop::listen()?, user1 })
     }
 
-    async fn next(&mut self) -> Asked {
+    async fn next(&mut self, stopping: bool) -> Asked {
         tokio::select! {
-            _ = self.interrupt.recv() => Asked::Stop,
-            _ = self.terminate.recv() => Asked::Stop,
+            () = self.stop.asked(), if !stopping => Asked::Stop,
             _ = self.user1.recv() => Asked::WhatIsGoingOn,
         }
     }

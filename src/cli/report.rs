@@ -23,7 +23,6 @@
 //! | `done` | see [`DONE_FIELDS`]; the last line of a good run |
 //! | `error` | `exit`, `message`, `hint`; the last line of any other |
 
-use std::io::Write;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use haul::client::Uploaded;
@@ -33,7 +32,8 @@ use haul::model::object::ObjectUrl;
 use indicatif::{BinaryBytes, HumanDuration};
 use serde_json::{Value, json};
 
-use super::exit::Failure;
+use super::exit::{Failure, INTERRUPTED, OTHER};
+use super::output;
 
 /// Fields of the event `done`, in the order of the alphabet.
 #[cfg(test)]
@@ -59,9 +59,19 @@ pub const DONE_FIELDS: [&str; 19] = [
     "warnings",
 ];
 
-/// A line on standard output. A reader that went away is no reason to stop an upload.
+/// A line on standard output. A reader that went away is no reason to stop an upload; see [`unread`].
 pub fn print(line: impl std::fmt::Display) {
-    let _ = writeln!(std::io::stdout(), "{}", harmless(&line.to_string(), &['\n', '\t']));
+    output::out(&(harmless(&line.to_string(), &['\n', '\t']) + "\n"));
+}
+
+/// The failure to say all that was to be said on standard output: what nobody can read is no success.
+pub fn unread() -> Option<Failure> {
+    let cause = output::lost()?;
+    if cause.kind() == std::io::ErrorKind::TimedOut {
+        return Some(Failure::new(INTERRUPTED, "ended while nobody read its standard output"));
+    }
+    let hint = Some("what was asked for is done, unless another error says otherwise; the answer is lost");
+    Some(Failure { hint, ..Failure::new(OTHER, format!("cannot write to standard output: {cause}")) })
 }
 
 /// `text` within a line, from wherever it comes.
@@ -99,7 +109,7 @@ pub fn warn(line: impl std::fmt::Display) {
 
 /// A line on standard error.
 pub fn say(line: impl std::fmt::Display) {
-    let _ = writeln!(std::io::stderr(), "{}", harmless(&line.to_string(), &['\n', '\t']));
+    output::err(&(harmless(&line.to_string(), &['\n', '\t']) + "\n"));
 }
 
 pub fn event(event: &Event) {

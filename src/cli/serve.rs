@@ -1,6 +1,6 @@
 //! `haul serve`: the embedded OSS on its own.
 
-use std::io::Write;
+use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -8,16 +8,17 @@ use std::str::FromStr;
 use clap::Args;
 use haul::error::Error;
 use haul::model::object::Bucket;
-use haul::os::output;
+use haul::os::{self, threads};
 use haul::server::{
     AccessKey, Config, FaultRule, FaultSettings, LogTarget, Server, ServerError, Shape, StoreKind, Tls,
 };
-use haul::threads;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use zeroize::Zeroizing;
 
 use super::exit::{Failure, OTHER};
-use super::file;
+use super::report::print;
+use super::signals::Stop;
+use super::{file, output};
 
 /// Where the secret comes from: never from the command line, which every user of the machine can read.
 const SECRET: &str = "OSS_ACCESS_KEY_SECRET";
@@ -150,19 +151,19 @@ pub enum ServeError {
     NoSecret,
     /// Check the files of --tls-cert and --tls-key.
     #[error("cannot read {}: {source}", path.display())]
-    File { path: PathBuf, source: std::io::Error },
+    File { path: PathBuf, source: io::Error },
     /// Choose another file for the log.
     #[error("cannot write the log {}: {source}", path.display())]
-    Log { path: PathBuf, source: std::io::Error },
+    Log { path: PathBuf, source: io::Error },
     /// See there.
     #[error(transparent)]
     Server(#[from] ServerError),
     /// Allow this process more threads, or memory for them.
     #[error("no threads: {0}")]
-    Threads(std::io::Error),
+    Threads(io::Error),
     /// Something is wrong with this process: its threads, signals or standard output.
     #[error(transparent)]
-    Io(#[from] std::io::Error),
+    Io(#[from] io::Error),
 }
 
 impl From<ServeError> for Failure {
@@ -207,7 +208,7 @@ pub fn parse_shape(text: &str) -> Result<Shape, String> {
     shape.map_err(|error| error.to_string())
 }
 
-/// Serves until SIGINT or SIGTERM.
+/// Serves until a signal asks for the end.
 ///
 /// # Errors
 /// See [`ServeError`]; a server that was asked to end did not fail.
@@ -221,16 +222,10 @@ pub fn run(args: &ServeArgs) -> Result<(), ServeError> {
 }
 
 async fn serve(args: &ServeArgs, config: Config) -> Result<(), ServeError> {
-    let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
+    let mut stop = Stop::listen().map_err(io::Error::other)?;
     let server = Server::bind(config).await?;
     announce(args, &server)?;
-    let ended = async move {
-        tokio::select! {
-            _ = tokio::signal::ctrl_c() => {}
-            _ = terminate.recv() => {}
-        }
-    };
-    server.run(ended).await;
+    server.run(stop.asked()).await;
     Ok(())
 }
 
@@ -285,27 +280,25 @@ fn check_logs(args: &ServeArgs) -> Result<(), ServeError> {
     let inputs: Vec<_> = inputs.into_iter().filter_map(Option::as_deref).collect();
     let logs = [args.access_log.as_deref().filter(|path| *path != Path::new("-")), args.faults.fault_log.as_deref()];
     for path in logs.into_iter().flatten() {
-        output::check(path, &inputs).map_err(|source| ServeError::Log { path: path.to_owned(), source })?;
+        os::output::check(path, &inputs).map_err(|source| ServeError::Log { path: path.to_owned(), source })?;
     }
     Ok(())
 }
 
 /// Lines on standard output: the address, what to type next, and where to look. Scripts may wait for the first two.
-fn announce(args: &ServeArgs, server: &Server) -> std::io::Result<()> {
+fn announce(args: &ServeArgs, server: &Server) -> io::Result<()> {
     let url = server.url();
     let bucket = args.buckets.first().map_or("BUCKET", |bucket| bucket.as_str());
     let id = args.access_key_id.as_deref().filter(|_| !args.no_auth).unwrap_or("any");
     let secret = if args.no_auth { "any".to_owned() } else { format!("\"${SECRET}\"") };
     let ca = args.tls_cert.as_ref().map_or(String::new(), |path| format!(" --ca-cert {}", path.display()));
-    let mut out = std::io::stdout().lock();
-    writeln!(out, "listening on {url}")?;
-    writeln!(
-        out,
+    print(format_args!("listening on {url}"));
+    print(format_args!(
         "OSS_ACCESS_KEY_ID={id} {SECRET}={secret} haul put FILE oss://{bucket}/ --endpoint {url} --region {}{ca}",
         args.region
-    )?;
+    ));
     if args.status {
-        writeln!(out, "status page: {url}/_haul/")?;
+        print(format_args!("status page: {url}/_haul/"));
     }
-    out.flush()
+    output::lost().map_or(Ok(()), Err)
 }

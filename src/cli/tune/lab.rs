@@ -18,11 +18,11 @@ use haul::source::SourceError;
 use haul::source::file::SourceFile;
 use haul::source::reread::forget;
 use tempfile::NamedTempFile;
-use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::search::{Budget, Seen, Setting};
 use crate::cli::connect::Place;
-use crate::cli::exit::{Failure, INTERRUPTED, OTHER};
+use crate::cli::exit::{Failure, INTERRUPTED};
+use crate::cli::signals::{self, Stop};
 
 /// What the last part of every key begins with that `haul tune` makes, so that nothing else is ever removed.
 pub const KEY: &str = "haul-tune-";
@@ -35,7 +35,8 @@ pub enum SampleFile {
 }
 
 impl SampleFile {
-    /// Writes a file of random bytes to the directory for temporary files, and to its disk.
+    /// Writes a file of random bytes to the directory for temporary files, and to its disk. Less if the end is asked for
+    /// meanwhile.
     ///
     /// # Errors
     /// What the system says.
@@ -44,7 +45,7 @@ impl SampleFile {
         let mut block = vec![0; 1 << 20];
         let mut rng = fastrand::Rng::new();
         let mut left = bytes as usize;
-        while left > 0 {
+        while left > 0 && !signals::is_asked() {
             let now = left.min(block.len());
             rng.fill(&mut block[..now]);
             file.write_all(&block[..now])?;
@@ -77,26 +78,6 @@ impl SampleFile {
     /// Exit code 3 if it cannot be opened.
     pub fn open(&self) -> Result<SourceFile, Failure> {
         Ok(SourceFile::open(self.path()).map_err(Error::from)?)
-    }
-}
-
-/// SIGINT and SIGTERM.
-pub struct Stop {
-    interrupt: Signal,
-    terminate: Signal,
-}
-
-impl Stop {
-    pub fn new() -> Result<Self, Error> {
-        let listen = |kind| signal(kind).map_err(|cause| Error::System { what: "listen for signals", cause });
-        Ok(Self { interrupt: listen(SignalKind::interrupt())?, terminate: listen(SignalKind::terminate())? })
-    }
-
-    pub async fn asked(&mut self) {
-        tokio::select! {
-            _ = self.interrupt.recv() => {}
-            _ = self.terminate.recv() => {}
-        }
     }
 }
 
@@ -146,13 +127,13 @@ impl Lab {
     ///
     /// # Errors
     /// Exit code 2 for a prefix that is too long.
-    pub fn new(place: Place, url: &ObjectUrl, file: SampleFile, cold: bool) -> Result<Self, Failure> {
+    pub fn new(place: Place, url: &ObjectUrl, file: SampleFile, cold: bool, stop: Stop) -> Result<Self, Failure> {
         let name = format!("{KEY}{:016x}", fastrand::u64(..));
         let prefix = url.key.strip_suffix('/').unwrap_or(&url.key);
         let key = if prefix.is_empty() { name } else { format!("{prefix}/{name}") };
         let key = Key::new(key).map_err(|e| Failure::usage(e.to_string()))?;
         let (bucket, clients, versions) = (url.bucket.clone(), BTreeMap::new(), Vec::new());
-        Ok(Self { place, clients, file, bucket, key, cold, stop: Stop::new()?, uploads: 0, versions })
+        Ok(Self { place, clients, file, bucket, key, cold, stop, uploads: 0, versions })
     }
 
     /// `oss://BUCKET/KEY` of what is made.
@@ -230,7 +211,7 @@ impl Lab {
     /// Sends the file once. It is cut off at `limit`, unless all parts are there by then.
     ///
     /// # Errors
-    /// See [`crate::cli::exit`]; 130 after SIGINT or SIGTERM.
+    /// See [`crate::cli::exit`]; 130 after a signal that asks for the end.
     pub async fn upload(&mut self, setting: &Setting, limit: Duration) -> Result<Seen, Failure> {
         if self.cold {
             forget(&self.file.open()?).map_err(Error::from)?;
@@ -275,7 +256,7 @@ impl Lab {
         })
     }
 
-    /// Removes everything that was made; once more SIGINT or SIGTERM gives up.
+    /// Removes everything that was made. A second signal ends the process, whatever is left then.
     ///
     /// # Errors
     /// See [`crate::cli::exit`].
@@ -284,10 +265,7 @@ impl Lab {
             return Ok(());
         }
         let client = self.new_client(1)?;
-        tokio::select! {
-            done = clean(&client, &self.bucket, &self.key, &self.versions) => Ok(done?),
-            () = self.stop.asked() => Err(Failure::new(OTHER, "told to stop while cleaning up")),
-        }
+        Ok(clean(&client, &self.bucket, &self.key, &self.versions).await?)
     }
 }
 

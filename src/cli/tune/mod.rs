@@ -41,6 +41,7 @@ use super::exit::{Failure, SOURCE};
 use super::file::{check_output, unwritten};
 use super::report::{print, warn};
 use super::serve::parse_shape;
+use super::signals::Stop;
 use super::uploads::{quoted, reaching};
 use super::values;
 
@@ -163,9 +164,9 @@ fn tune(typed: &RunArgs, quiet: bool) -> Result<(), Failure> {
     let endpoint = place.endpoint();
     let out = typed.out.clone().or_else(|| profile::place(endpoint.as_deref()?));
     check_outputs(out.as_deref(), typed.report.as_deref(), &inputs)?;
-    let file = sample_file(typed)?;
     let (profile, cleaned) = runtime()?.block_on(async {
-        let mut lab = Lab::new(place, &url, file, typed.cold)?;
+        let stop = Stop::listen()?;
+        let mut lab = Lab::new(place, &url, sample_file(typed)?, typed.cold, stop)?;
         let found = Run { typed, begun: Instant::now(), bar: bar(quiet) }.profile(&mut lab).await;
         let cleaned = lab.clean().await;
         if let Err(failure) = &cleaned {

@@ -102,7 +102,7 @@ mod tests {
             }
             return;
         }
-        let name = "threads::tests::a_runtime_that_gets_only_some_of_its_threads_is_given_up_and_leaves_none";
+        let name = "os::threads::tests::a_runtime_that_gets_only_some_of_its_threads_is_given_up_and_leaves_none";
         // The first is the one that the harness gives a test.
         for n in 2..=4 {
             let mut strace = std::process::Command::new("strace");
