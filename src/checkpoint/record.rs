@@ -268,14 +268,11 @@ mod tests {
 
     #[test]
     fn a_snapshot_of_format_1_is_read_without_what_it_lacks() {
-        /// As format 1 laid it out: the fingerprint, then the rest of the binding, the upload, its parts, and no more.
+        /// As format 1 laid them out: device, inode, length, times; then the rest of the binding.
+        type Source = (u64, u64, u64, i128, i128);
+        type Bound = (Source, String, Bucket, Key, u64);
         #[derive(Serialize)]
-        struct Old(
-            ((u64, u64, u64, i128, i128), String, Bucket, Key, u64),
-            Option<UploadId>,
-            Vec<PartBytes>,
-            Vec<OpenUpload>,
-        );
+        struct Old(Bound, Option<UploadId>, Vec<PartBytes>, Vec<OpenUpload>);
         let mut wanted = sample();
         wanted.binding.description = None;
         let Fingerprint { device, inode, bytes, mtime_ns, ctime_ns } = wanted.binding.source;
