@@ -1,5 +1,5 @@
 //! Query parameters: one that is not known for its operation is refused, and nothing is done. To ignore it would be to
-//! do what was not asked for: to replace an object by the document of a retention, to delete a bucket with its settings.
+//! do what was not asked for: to replace an object by the document of its retention, to delete a bucket for a setting.
 
 use crate::server_support::*;
 use haul::server::{Config, StoreKind};

@@ -36,7 +36,7 @@ pub struct Config {
     pub body_timeout: Duration,
     /// Longest wait for a client to take more of an answer.
     pub write_timeout: Duration,
-    /// How long restoring an archived object takes, for which the service needs minutes to hours; 2 seconds unless given.
+    /// How long restoring an archived object takes; 2 seconds unless given. The service needs minutes to hours.
     pub restore_time: Duration,
     /// The network and the limits to be slowed down by; `None` for as fast as it goes.
     pub shape: Option<Shape>,

@@ -170,8 +170,8 @@ impl Handler {
         Some(Injection { fault, line: line.clone() })
     }
 
-    /// Keys belong to accounts, and the service finds an account by the bucket: without that, it is what is missing. The
-    /// one who makes a bucket has no such excuse.
+    /// Keys belong to accounts, and the service finds an account by the bucket: without one, the bucket is what is
+    /// missing, unless it is to be made.
     fn of_bucket(&self, failure: Failure, request: &Request) -> Failure {
         let makes_bucket = request.method == Method::PUT && request.key.is_none();
         let bucket = request.bucket.as_ref().filter(|_| failure.code == Code::InvalidAccessKeyId && !makes_bucket);

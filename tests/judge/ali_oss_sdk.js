@@ -49,6 +49,8 @@ async function judgeObjects(judge) {
   assert.ok(part.content.equals(data.subarray(10, 20)));
   await judge.copy(`${version}/copy`, name);
   assert.ok((await judge.get(`${version}/copy`)).content.equals(data));
+  await judge.copy(`${version}/replaced`, name, { meta: { kind: 'copy' } }); // with a directive in capitals
+  assert.deepStrictEqual((await judge.head(`${version}/replaced`)).meta, { kind: 'copy' });
   await judge.putACL(`${version}/copy`, 'public-read');
   assert.strictEqual((await judge.getACL(`${version}/copy`)).acl, 'public-read');
   await judge.putObjectTagging(`${version}/copy`, { a: '1' });
@@ -75,6 +77,12 @@ async function judgeListing(judge) {
   const folded = await judge.listV2({ prefix, delimiter: '/' });
   assert.deepStrictEqual(folded.prefixes, [`${prefix}a/`, `${prefix}c/`]);
   assert.deepStrictEqual(folded.objects.map((object) => object.name), [`${prefix}b`, `${prefix}d e`]);
+  const versions = await judge.listObjectVersions({ prefix, 'max-keys': 2 });
+  assert.deepStrictEqual(
+    versions.objects.map((object) => [object.name, object.versionId, object.isLatest]),
+    names.slice(0, 2).map((key) => [key, 'null', true]),
+  );
+  assert.strictEqual((await judge.getBucketVersioning(bucket)).versionStatus, undefined);
   await judge.deleteMulti(names, { quiet: true });
   assert.strictEqual(Number((await judge.listV2({ prefix })).keyCount), 0);
 }
@@ -102,6 +110,11 @@ async function judgeMultipart(judge, directory) {
   assert.strictEqual((uploads.uploads || []).length, 0);
 }
 
+async function judgeBucket(judge) {
+  const head = await judge.request({ ...judge._bucketRequestParams('HEAD', bucket), successStatuses: [200] });
+  assert.strictEqual(head.res.headers['x-oss-storage-class'], 'Standard');
+}
+
 async function judgeUrls(judge) {
   const name = `${version}/signed +大`;
   // This SDK makes no version 1 URLs for addresses; the host is not signed.
@@ -125,6 +138,7 @@ async function main() {
     await judgeListing(judge);
     await judgeMultipart(judge, directory);
     await judgeUrls(judge);
+    await judgeBucket(judge);
   } finally {
     fs.rmSync(directory, { recursive: true });
   }

@@ -66,6 +66,15 @@ def judge_objects(bucket, version):
     copied = bucket.get_object(f"{version}/copy")
     assert copied.read() == data and copied.headers["x-oss-meta-author"] == "judge"
 
+    capitals = {"x-oss-metadata-directive": "REPLACE", "x-oss-tagging-directive": "REPLACE"}
+    bucket.copy_object(bucket.bucket_name, key, f"{version}/replaced",
+                       headers={**capitals, "x-oss-meta-new": "1", "x-oss-tagging": "a=b+c"})
+    replaced = bucket.head_object(f"{version}/replaced").headers
+    assert replaced["x-oss-meta-new"] == "1" and "x-oss-meta-author" not in replaced
+    assert bucket.get_object_tagging(f"{version}/replaced").tag_set.tagging_rule == {"a": "b c"}
+    if_new = {"x-oss-copy-source-if-none-match": put.etag}
+    assert refusal(lambda: bucket.copy_object(bucket.bucket_name, key, f"{version}/same", headers=if_new)).status == 304
+
     bucket.put_symlink(f"{version}/copy", f"{version}/link")
     assert bucket.get_symlink(f"{version}/link").target_key == f"{version}/copy"
     assert bucket.get_object(f"{version}/link").read() == data
@@ -131,6 +140,23 @@ def judge_multipart(bucket, version):
     assert refusal(lambda: bucket.abort_multipart_upload(key, upload)).code == "NoSuchUpload"
 
 
+def judge_sequence(bucket, version):
+    key, sequential = f"{version}/sequence", {"sequential": ""}
+    data = os.urandom(2 * PART + 5)
+    pieces = [data[at:at + PART] for at in range(0, len(data), PART)]
+    upload = bucket.init_multipart_upload(key, params=sequential).upload_id
+    skipped = refusal(lambda: bucket.upload_part(key, upload, 2, pieces[1]))
+    assert isinstance(skipped, oss2.exceptions.PartNotSequential), skipped
+    parts = [oss2.models.PartInfo(number, bucket.upload_part(key, upload, number, piece).etag)
+             for number, piece in enumerate(pieces, start=1)]
+    assert refusal(lambda: bucket.upload_part(key, upload, 1, pieces[0])).code == "PartAlreadyExist"
+    done = bucket.complete_multipart_upload(key, upload, parts)
+    text = "".join(part.etag for part in parts)
+    assert done.etag == f"{md5(text.encode())}-{len(parts)}", done.etag
+    got = bucket.get_object(key)
+    assert got.read() == data and got.headers["Content-MD5"] == oss2.utils.content_md5(data)
+
+
 def counted(bucket, name):
     """Counts the calls of a method from now on."""
     calls, method = [], getattr(bucket, name)
@@ -192,6 +218,10 @@ def judge_listing(bucket, version):
     deleted = bucket.batch_delete_objects(names[:-1]).deleted_keys
     assert sorted(deleted) == sorted(names[:-1])
     assert [item.key for item in oss2.ObjectIterator(bucket, prefix=prefix)] == names[-1:]
+    versions = bucket.list_object_versions(prefix=prefix).versions
+    assert [(item.key, item.versionid, item.is_latest) for item in versions] == [(names[-1], "null", True)]
+    assert bucket.get_object(names[-1], params={"versionId": "null"}).versionid == "null"
+    assert bucket.get_bucket_versioning().status is None
 
 
 def judge_urls(bucket, version):
@@ -231,6 +261,7 @@ def main():
     judge_objects(bucket, version)
     judge_append(bucket, version)
     judge_multipart(bucket, version)
+    judge_sequence(bucket, version)
     judge_listing(bucket, version)
     judge_urls(bucket, version)
     with tempfile.TemporaryDirectory() as directory:

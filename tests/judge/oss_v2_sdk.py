@@ -5,6 +5,7 @@ Key id and secret come from OSS_ACCESS_KEY_ID and OSS_ACCESS_KEY_SECRET. The ser
 that begin with broken/, once. Exits with a traceback at the first disagreement; prints "agreed" at the end.
 """
 
+import base64
 import hashlib
 import os
 import sys
@@ -13,6 +14,7 @@ import tempfile
 import alibabacloud_oss_v2 as oss
 import requests
 from alibabacloud_oss_v2 import crc
+from alibabacloud_oss_v2.types import OperationInput
 
 PART = 102_400
 
@@ -110,6 +112,44 @@ def judge_multipart(judge, bucket, version):
     abort = oss.AbortMultipartUploadRequest(bucket=bucket, key=key, upload_id=upload.upload_id)
     assert judge.abort_multipart_upload(abort).status_code == 204
     assert code_of(lambda: judge.abort_multipart_upload(abort)) == "NoSuchUpload"
+
+
+def judge_sequence(judge, bucket, version):
+    """Everything that the uploader of the Go SDK puts `sequential` on."""
+    key, data = f"{version}/sequence", os.urandom(PART + 7)
+    named = {"bucket": bucket, "key": key, "parameters": {"sequential": ""}}
+    upload = judge.initiate_multipart_upload(oss.InitiateMultipartUploadRequest(**named)).upload_id
+    send = lambda number, body: judge.upload_part(oss.UploadPartRequest(
+        upload_id=upload, part_number=number, body=body, **named))
+    assert code_of(lambda: send(2, data[PART:])) == "PartNotSequential"
+    parts = [oss.UploadPart(part_number=number, etag=send(number, body).etag)
+             for number, body in [(1, data[:PART]), (2, data[PART:])]]
+    assert len(judge.list_parts(oss.ListPartsRequest(upload_id=upload, **named)).parts) == 2
+    judge.complete_multipart_upload(oss.CompleteMultipartUploadRequest(
+        upload_id=upload, complete_multipart_upload=oss.CompleteMultipartUpload(parts=parts), **named))
+    got = judge.get_object(oss.GetObjectRequest(bucket=bucket, key=key))
+    assert got.body.content == data
+    assert got.content_md5 == base64.b64encode(hashlib.md5(data).digest()).decode(), got.content_md5
+    upload = judge.initiate_multipart_upload(oss.InitiateMultipartUploadRequest(**named)).upload_id
+    judge.abort_multipart_upload(oss.AbortMultipartUploadRequest(upload_id=upload, **named))
+
+
+def judge_names(judge, bucket, version):
+    """A blank that is written as a plus, as older clients do, and links with metadata."""
+    for name in ["a b", "a+b"]:
+        judge.put_object(oss.PutObjectRequest(bucket=bucket, key=f"{version}/{name}", body=name.encode()))
+    for written, body in [("a+b", b"a b"), ("a%20b", b"a b"), ("a%2Bb", b"a+b")]:
+        judge.invoke_operation(OperationInput(
+            op_name="CopyObject", method="PUT", bucket=bucket, key=f"{version}/named",
+            headers={"x-oss-copy-source": f"/{bucket}/{version}/{written}"}))
+        judge.put_symlink(oss.PutSymlinkRequest(
+            bucket=bucket, key=f"{version}/link", symlink_target=f"{version}/{written}", metadata={"who": "judge"}))
+        for key in ["named", "link"]:
+            got = judge.get_object(oss.GetObjectRequest(bucket=bucket, key=f"{version}/{key}"))
+            assert got.body.content == body, (key, written)
+    assert judge.get_symlink(oss.GetSymlinkRequest(bucket=bucket, key=f"{version}/link")).metadata == {"who": "judge"}
+    plain = oss.GetSymlinkRequest(bucket=bucket, key=f"{version}/named")
+    assert code_of(lambda: judge.get_symlink(plain)) == "NotSymlink"
 
 
 def judge_managers(judge, bucket, version, directory):
@@ -214,12 +254,29 @@ def judge_listings(judge, bucket, version):
     assert sorted(item.key for item in deleted.deleted_objects) == sorted(names)
     left = judge.list_objects_v2(oss.ListObjectsV2Request(bucket=bucket, prefix=prefix))
     assert left.key_count == 0
+    judge.put_object(oss.PutObjectRequest(bucket=bucket, key=f"{prefix}x", body=b"x"))
+    versions = judge.list_object_versions(oss.ListObjectVersionsRequest(bucket=bucket, prefix=prefix)).version
+    assert [(item.key, item.version_id, item.is_latest) for item in versions] == [(f"{prefix}x", "null", True)]
+    judge.delete_object(oss.DeleteObjectRequest(bucket=bucket, key=f"{prefix}x", version_id="null"))
+    assert not judge.is_object_exist(bucket, f"{prefix}x")
 
 
 def judge_bucket(judge, bucket, version):
     assert judge.put_bucket(oss.PutBucketRequest(bucket=f"judge-{version}")).status_code == 200
     info = judge.get_bucket_info(oss.GetBucketInfoRequest(bucket=f"judge-{version}"))
-    assert info.bucket_info.name == f"judge-{version}"
+    assert info.bucket_info.name == f"judge-{version}" and info.bucket_info.access_monitor == "Disabled"
+    look = lambda name: judge.invoke_operation(OperationInput(op_name="HeadBucket", method="HEAD", bucket=name))
+    assert look(f"judge-{version}").headers["x-oss-storage-class"] == "Standard"
+    assert code_of(lambda: look("judge-none")) == "NoSuchBucket"
+    other = oss.CreateBucketConfiguration(storage_class="IA")
+    again = oss.PutBucketRequest(bucket=f"judge-{version}", create_bucket_configuration=other)
+    assert code_of(lambda: judge.put_bucket(again)) == "BucketAlreadyExists"
+    status = judge.get_bucket_versioning(oss.GetBucketVersioningRequest(bucket=f"judge-{version}")).version_status
+    assert status is None, status
+    unknown = OperationInput(op_name="DeleteBucket", method="DELETE", bucket=f"judge-{version}",
+                             parameters={"overwriteConfig": ""}, op_metadata={"sub-resource": ["overwriteConfig"]})
+    assert code_of(lambda: judge.invoke_operation(unknown)) == "NotImplemented"
+    assert judge.is_bucket_exist(f"judge-{version}")
 
 
 def main():
@@ -229,6 +286,8 @@ def main():
     judge_bucket(judge, bucket, version)
     judge_objects(judge, bucket, version)
     judge_multipart(judge, bucket, version)
+    judge_sequence(judge, bucket, version)
+    judge_names(judge, bucket, version)
     judge_listings(judge, bucket, version)
     judge_append_file(judge, bucket, version)
     judge_presign(judge, bucket, version)

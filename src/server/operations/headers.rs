@@ -155,8 +155,8 @@ pub(super) fn check_tags(tags: &[(String, String)]) -> Result<(), Failure> {
     let twice = |at: usize| tags[..at].iter().any(|(key, _)| *key == tags[at].0);
     if tags.len() > TAGS_MAX || !tags.iter().all(good) || (0..tags.len()).any(twice) {
         let message = format!(
-            "At most {TAGS_MAX} tags, keys of 1 to 128 and values of up to 256 bytes, each key once, of letters, digits, \
-             blanks and +-=._:/."
+            "At most {TAGS_MAX} tags, keys of 1 to 128 and values of up to 256 bytes, each key once, of letters, \
+             digits, blanks and +-=._:/."
         );
         return Err(Failure::new(Code::InvalidArgument, message).with("ArgumentName", "x-oss-tagging"));
     }

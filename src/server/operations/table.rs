@@ -140,6 +140,7 @@ const ANYWHERE: &[&str] = &[
     "x-oss-traffic-limit",
 ];
 
+/// Of a request as a whole.
 const CONDITIONS: [&str; 4] = ["if-match", "if-none-match", "if-modified-since", "if-unmodified-since"];
 
 impl Operation {

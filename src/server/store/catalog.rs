@@ -33,7 +33,8 @@ pub(crate) enum Refusal {
     #[error("The specified key does not exist.")]
     NoSuchKey,
     #[error(
-        "The specified upload does not exist. The upload ID may be invalid, or the upload may have been aborted or completed."
+        "The specified upload does not exist. The upload ID may be invalid, or the upload may have been aborted or \
+         completed."
     )]
     NoSuchUpload,
     #[error("The bucket exists with another storage class or redundancy, which cannot be changed.")]
