@@ -42,9 +42,12 @@ pub enum Error {
     /// out which of the two is right. `part` is the first that differs; none for a single PUT.
     #[error("{}: the CRC64 of what was uploaded is {sent:016x}, read again from the disk it is {reread:016x}", piece(*part))]
     RereadDiffers { part: Option<PartNumber>, sent: u64, reread: u64 },
-    /// Write the receipt elsewhere.
+    /// Write the receipt elsewhere; nothing was sent.
     #[error("cannot write the receipt {}: {cause}", path.display())]
     Receipt { path: std::path::PathBuf, cause: std::io::Error },
+    /// Write the receipt elsewhere: the object is stored. Where a checkpoint is kept, nothing is sent again.
+    #[error("the object is stored, but its receipt {} cannot be written: {cause}", path.display())]
+    StoredWithoutReceipt { path: std::path::PathBuf, cause: std::io::Error },
     /// The caller asked for it; the checkpoint is synced, so the same upload goes on later.
     #[error("cancelled")]
     Cancelled,

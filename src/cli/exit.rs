@@ -43,6 +43,9 @@ impl From<Error> for Failure {
         let code = code(&error);
         let hint = match error.fault_kind() {
             _ if matches!(error, Error::Receipt { .. }) => Some("choose another place for the receipt"),
+            _ if matches!(error, Error::StoredWithoutReceipt { .. }) => Some(
+                "choose another place for the receipt and run the same command: of an upload in parts nothing is sent again",
+            ),
             _ if suspects(&error).is_some() => suspects(&error),
             _ if is_about_the_reader(&error) => Some("choose another --reader, or leave the choice to haul: auto"),
             Some(FaultKind::ClockSkew) => Some("set the clock of this machine right, then run the same command again"),
@@ -101,7 +104,7 @@ fn code(error: &Error) -> u8 {
         Error::Checkpoint(CheckpointError::NoThread { .. }) => OTHER,
         Error::Checkpoint(_) => CHECKPOINT,
         Error::Exchange { fault, .. } => fault_code(fault.kind),
-        Error::Receipt { .. } => CHECKPOINT,
+        Error::Receipt { .. } | Error::StoredWithoutReceipt { .. } => CHECKPOINT,
         _ if suspects(error).is_some() => INTEGRITY,
         Error::Cancelled => INTERRUPTED,
         _ => OTHER,
@@ -191,6 +194,7 @@ mod tests {
             (Error::ObjectCorrupted { sent: 1, received: 2, parts_unverified: 0 }, 6),
             (Error::RereadDiffers { part: None, sent: 1, reread: 2 }, 6),
             (Error::Receipt { path: PathBuf::new(), cause: std::io::Error::other("x") }, 8),
+            (Error::StoredWithoutReceipt { path: PathBuf::new(), cause: std::io::Error::other("x") }, 8),
             (Error::Cancelled, 130),
             (Error::System { what: "start a thread", cause: std::io::Error::other("x") }, 1),
         ] {

@@ -58,26 +58,24 @@ pub(super) fn reread(transfer: &Transfer, file: &SourceFile, uploaded: &Uploaded
 /// # Errors
 /// [`Error::Receipt`] says what would keep it from being written.
 pub(super) fn check_place(path: &Path, file: &SourceFile, checkpoint: Option<&Path>) -> Result<(), Error> {
-    with_kept(file, checkpoint, |kept| output::check(path, kept)).map_err(|cause| refused(path, cause))
+    let checked = with_kept(file, checkpoint, |kept| output::check(path, kept));
+    checked.map_err(|cause| Error::Receipt { path: path.to_owned(), cause })
 }
 
 /// Writes the receipt: whole or not at all, and durable. Blocks on the disk.
 ///
 /// # Errors
-/// [`Error::Receipt`]; the object is stored nevertheless.
+/// [`Error::StoredWithoutReceipt`].
 pub(super) fn write(path: &Path, receipt: &Receipt, file: &SourceFile, checkpoint: Option<&Path>) -> Result<(), Error> {
     let mut json = serde_json::to_vec_pretty(receipt).expect("plain data with text keys");
     json.push(b'\n');
-    with_kept(file, checkpoint, |kept| output::write(path, &json, MODE, kept)).map_err(|cause| refused(path, cause))
+    let written = with_kept(file, checkpoint, |kept| output::write(path, &json, MODE, kept));
+    written.map_err(|cause| Error::StoredWithoutReceipt { path: path.to_owned(), cause })
 }
 
 fn with_kept<T>(file: &SourceFile, checkpoint: Option<&Path>, work: impl FnOnce(&[&Path]) -> T) -> T {
     let files = checkpoint.map(checkpoint::files_of).unwrap_or_default();
     work(&files.iter().map(PathBuf::as_path).chain([file.path()]).collect::<Vec<_>>())
-}
-
-fn refused(path: &Path, cause: io::Error) -> Error {
-    Error::Receipt { path: path.to_owned(), cause }
 }
 
 pub(super) fn receipt(
