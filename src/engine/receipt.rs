@@ -1,7 +1,6 @@
 //! What is done when the object is in the store: the file is read once more if that was asked for, and the receipt is
 //! written.
 
-use std::io;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
