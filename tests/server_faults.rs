@@ -352,6 +352,23 @@ fn the_rules_follow_their_file_while_the_server_runs() {
 }
 
 #[test]
+fn a_version_of_the_rules_with_the_length_and_the_time_of_the_one_before_is_read_too() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("rules");
+    let write = |text: &str| {
+        let aside = dir.path().join("aside");
+        std::fs::write(&aside, text).unwrap();
+        std::fs::File::open(&aside).unwrap().set_modified(std::time::UNIX_EPOCH).unwrap();
+        std::fs::rename(&aside, &file).unwrap();
+    };
+    write("PutObject:always:error");
+    let server = with_settings(FaultSettings { file: Some(file.clone()), ..FaultSettings::default() });
+    wait_for(&server, 500);
+    write("GetObject:always:error");
+    wait_for(&server, 200);
+}
+
+#[test]
 fn a_file_of_rules_that_is_wrong_at_the_start_is_refused_with_its_line() {
     let dir = tempfile::tempdir().unwrap();
     let start = |path: &Path| {

@@ -42,7 +42,7 @@ impl SourceFile {
     ///
     /// # Errors
     /// [`SourceError::Open`] if it cannot be opened, [`SourceError::NotAFile`] if it is something else,
-    /// [`SourceError::Length`] if it goes on where it is said to end.
+    /// [`SourceError::Length`] if reading it gives more or less than its filesystem reports.
     pub fn open(path: &Path) -> Result<Self, SourceError> {
         let refused = |cause| SourceError::Open { path: path.display().to_string(), cause };
         // A socket cannot even be opened; say what it is instead.
@@ -184,7 +184,7 @@ impl SourceFile {
     /// Another name or other rights are no change; what may be one is noted, see [`SourceFile::is_in_doubt`].
     ///
     /// # Errors
-    /// [`SourceError::Changed`] says what differs; [`SourceError::Length`] if it goes on where it is said to end.
+    /// [`SourceError::Changed`] says what differs; [`SourceError::Length`] if it has not the length that is reported.
     pub fn check_unchanged(&self) -> Result<(), SourceError> {
         // Some ask when a file is opened, and only then.
         let _ = Self::open(&self.path);

@@ -1,7 +1,9 @@
 //! Keeps the rules equal to a file: one rule a line; empty lines and lines that begin with `#` are skipped.
 
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
+
+use zeroize::Zeroizing;
 
 use super::plan::Faults;
 use super::rule::FaultRule;
@@ -24,9 +26,17 @@ pub enum RulesError {
     Rule { path: PathBuf, line: usize, source: super::FaultRuleError },
 }
 
-/// Reads all rules, or none.
-fn read(path: &Path) -> Result<Vec<FaultRule>, RulesError> {
-    let text = read_text(path, BYTES_MAX).map_err(|source| RulesError::Read { path: path.to_owned(), source })?;
+fn text(path: &Path) -> Result<Zeroizing<String>, RulesError> {
+    read_text(path, BYTES_MAX).map_err(|source| RulesError::Read { path: path.to_owned(), source })
+}
+
+/// The text of a later version. Nothing but a file has one: a pipe that was read holds nothing the second time.
+fn later_text(path: &Path) -> Option<Result<Zeroizing<String>, RulesError>> {
+    path.is_file().then(|| text(path))
+}
+
+/// All rules of a file with this text, or none.
+fn rules(path: &Path, text: &str) -> Result<Vec<FaultRule>, RulesError> {
     let lines = text.lines().map(str::trim).enumerate().filter(|(_, line)| !line.is_empty() && !line.starts_with('#'));
     let rule = |(at, line): (usize, &str)| {
         line.parse().map_err(|source| RulesError::Rule { path: path.to_owned(), line: at + 1, source })
@@ -34,14 +44,9 @@ fn read(path: &Path) -> Result<Vec<FaultRule>, RulesError> {
     lines.map(rule).collect()
 }
 
-/// What tells that a file changed. Nothing else has versions: a pipe that was read holds nothing the second time.
-fn version(path: &Path) -> Option<(SystemTime, u64)> {
-    let found = std::fs::metadata(path).ok().filter(std::fs::Metadata::is_file)?;
-    Some((found.modified().ok()?, found.len()))
-}
-
-/// Reads the file now, then again whenever it changes; `always` are rules that stay in force before those of the file.
-/// A version with a mistake changes nothing but the log.
+/// Reads the file now, then again and again; `always` are rules that stay in force before those of the file. What is in it
+/// tells whether it changed: two versions may have the same length and time. One with a mistake changes nothing but the
+/// log.
 ///
 /// # Errors
 /// Of the first reading only.
@@ -50,26 +55,27 @@ pub(crate) fn watch(
     always: Vec<FaultRule>,
     faults: Faults,
 ) -> Result<impl Future<Output = ()>, RulesError> {
-    let mut seen = version(&path);
     let all = move |rules: Vec<FaultRule>| [always.clone(), rules].concat();
-    faults.replace(all(read(&path)?));
+    let first = text(&path)?;
+    faults.replace(all(rules(&path, &first)?));
+    let mut seen = Ok(first);
     Ok(async move {
         loop {
             tokio::time::sleep(INTERVAL).await;
             let of_now = path.clone();
-            let look = move || Some((version(&of_now)?, of_now));
-            let Ok(Some((now, path))) = tokio::task::spawn_blocking(look).await else { continue };
-            if seen == Some(now) {
+            let Ok(Some(now)) = tokio::task::spawn_blocking(move || later_text(&of_now)).await else { continue };
+            let now = now.map_err(|error| error.to_string());
+            if now == seen {
                 continue;
             }
-            seen = Some(now);
-            match tokio::task::spawn_blocking(move || read(&path)).await {
-                Ok(Ok(rules)) => {
+            seen = now;
+            let read = seen.clone().and_then(|text| rules(&path, &text).map_err(|error| error.to_string()));
+            match read {
+                Ok(rules) => {
                     tracing::info!(rules = rules.len(), "the rules of faults changed");
                     faults.replace(all(rules));
                 }
-                Ok(Err(error)) => tracing::error!(%error, "the old rules of faults stay in force"),
-                Err(error) => tracing::error!(%error, "the rules of faults were not read"),
+                Err(error) => tracing::error!(%error, "the old rules of faults stay in force"),
             }
         }
     })
