@@ -87,7 +87,7 @@ fn files_of_others_beside_the_source_stay_as_they_are() {
                 |path: PathBuf| path.file_name().unwrap().to_str().unwrap().starts_with("file-5").then_some(path);
             let beside = std::fs::read_dir(scratch.path()).unwrap().filter_map(|entry| names(entry.unwrap().path()));
             let beside: Vec<_> = beside.filter(|path| *path != file).collect();
-            assert_eq!(beside, [theirs.clone()], "{suffix}");
+            assert_eq!(beside, std::slice::from_ref(&theirs), "{suffix}");
             assert_eq!(std::fs::read_to_string(&theirs).unwrap(), "mine\n", "{suffix}");
             std::fs::remove_file(theirs).unwrap();
         }

@@ -578,3 +578,30 @@ fn a_token_file_with_a_byte_order_mark_is_read_and_an_empty_one_refused() {
     }
     assert_eq!(sts.asked().len(), 1, "half a token is not sent");
 }
+
+#[test]
+fn a_region_in_a_file_names_the_endpoint_and_is_signed_for() {
+    let home = tempfile::tempdir().unwrap();
+    let proxy = StandIn::start(|_, _| (502, String::new()));
+    let key = format!("accessKeyID=i\naccessKeySecret={CANARY}\n");
+    std::fs::write(home.path().join(".ossutilconfig"), format!("[default]\nregion=cn-beijing\n{key}")).unwrap();
+    let named = home.path().join("named");
+    std::fs::write(&named, format!("[default]\nregion=cn-shanghai\n{key}")).unwrap();
+    let authority = home.path().join("authority.pem");
+    std::fs::write(&authority, rcgen::generate_simple_self_signed(vec!["x".into()]).unwrap().cert.pem()).unwrap();
+    for options in [&[][..], &["--config", named.to_str().unwrap()]] {
+        let mut command = bare(home.path());
+        command.args(["stat", "oss://demo/k", "--attempts", "1", "--ca-cert"]).arg(&authority).args(options);
+        command.env("HTTPS_PROXY", &proxy.url);
+        command.env_remove("OSS_ENDPOINT").env_remove("NO_PROXY").env_remove("no_proxy").output().unwrap();
+    }
+    let [of_home, of_named] = proxy.paths().try_into().unwrap();
+    assert_eq!(of_home, "CONNECT demo.oss-cn-beijing.aliyuncs.com:443");
+    assert_eq!(of_named, "CONNECT demo.oss-cn-shanghai.aliyuncs.com:443");
+
+    let store = StandIn::start(|_, _| (404, String::new()));
+    let regions = [("OSS_ENDPOINT", &*store.url), ("OSS_REGION", "cn-elsewhere")];
+    signer(home.path(), named.to_str().unwrap(), Stdio::null(), &regions, &store);
+    let signed = |asked: &Asked| asked.headers.iter().any(|line| line.contains("/cn-shanghai/oss/"));
+    assert!(signed(&store.asked()[0]), "{:?}", store.asked());
+}

@@ -41,7 +41,7 @@ pub fn check(path: &Path, kept: &[&Path]) -> io::Result<()> {
 pub fn write(path: &Path, bytes: &[u8], mode: u32, kept: &[&Path]) -> io::Result<()> {
     match look(path, kept)? {
         Place::Into(path) => open_special(&path)?.write_all(bytes),
-        Place::InPlace(path) => overwrite(&path, bytes),
+        Place::Over(path) => overwrite(&path, bytes),
         Place::Anew(path, old) => match replace_like(&path, bytes, mode, old.as_ref()) {
             // A file that is a mount point of its own, as containers have them.
             Err(e) if e.kind() == ErrorKind::ResourceBusy && old.is_some() => overwrite(&path, bytes),
@@ -55,7 +55,7 @@ enum Place {
     /// It is no regular file, or a descriptor that is open.
     Into(PathBuf),
     /// It is a regular file in a directory where nothing can be made.
-    InPlace(PathBuf),
+    Over(PathBuf),
     /// A new file takes this name, from the old one if there is one.
     Anew(PathBuf, Option<Metadata>),
 }
@@ -88,7 +88,7 @@ fn look(path: &Path, kept: &[&Path]) -> io::Result<Place> {
     rustix::fs::access(&path, Access::WRITE_OK)?;
     Ok(match () {
         () if is_open || !kind.is_file() => Place::Into(path),
-        () if rustix::fs::access(directory, Access::WRITE_OK | Access::EXEC_OK).is_err() => Place::InPlace(path),
+        () if rustix::fs::access(directory, Access::WRITE_OK | Access::EXEC_OK).is_err() => Place::Over(path),
         () => Place::Anew(path, Some(meta)),
     })
 }

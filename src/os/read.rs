@@ -30,7 +30,7 @@ pub fn read(path: &Path, most: u64) -> io::Result<Zeroizing<Vec<u8>>> {
 /// # Errors
 /// As [`read`] and [`text`].
 pub fn read_text(path: &Path, most: u64) -> io::Result<Zeroizing<String>> {
-    text(&*read(path, most)?)
+    text(&read(path, most)?)
 }
 
 /// What `bytes` say: UTF-8, or UTF-16 with a byte order mark, as some editors write. The mark is not part of the text.
