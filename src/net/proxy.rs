@@ -203,7 +203,9 @@ impl Exception {
         }
         match (&self.hosts, origin.host.parse()) {
             (Hosts::All, _) => true,
-            (Hosts::Network(network, bits), Ok(address)) => equal_bits(*network, address) >= *bits,
+            (Hosts::Network(network, bits), Ok(address)) => {
+                equal_bits(*network, address).is_some_and(|equal| equal >= *bits)
+            }
             (Hosts::Domain(domain), Err(_)) => {
                 let name = bare_name(&origin.host);
                 name.strip_suffix(domain.as_str()).is_some_and(|left| left.is_empty() || left.ends_with('.'))
@@ -222,12 +224,12 @@ fn address_bits(address: IpAddr) -> u32 {
     if address.is_ipv4() { u32::BITS } else { u128::BITS }
 }
 
-/// With how many bits both begin; none if they are of two families.
-fn equal_bits(a: IpAddr, b: IpAddr) -> u32 {
+/// With how many bits both begin; `None` if they are of two families.
+fn equal_bits(a: IpAddr, b: IpAddr) -> Option<u32> {
     match (a, b) {
-        (IpAddr::V4(a), IpAddr::V4(b)) => (a.to_bits() ^ b.to_bits()).leading_zeros(),
-        (IpAddr::V6(a), IpAddr::V6(b)) => (a.to_bits() ^ b.to_bits()).leading_zeros(),
-        _ => 0,
+        (IpAddr::V4(a), IpAddr::V4(b)) => Some((a.to_bits() ^ b.to_bits()).leading_zeros()),
+        (IpAddr::V6(a), IpAddr::V6(b)) => Some((a.to_bits() ^ b.to_bits()).leading_zeros()),
+        _ => None,
     }
 }
 

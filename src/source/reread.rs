@@ -135,7 +135,7 @@ mod tests {
             assert!((0.0..=1.0).contains(&stayed));
         }
         assert!(crc64_of_pieces(&file, [1], || false).unwrap().is_none());
-        assert!(matches!(crc64_of_pieces(&file, [1 << 40], || true), Err(SourceError::Changed { .. })));
+        assert!(matches!(crc64_of_pieces(&file, [1 << 40], || true), Err(SourceError::Length { .. })));
     }
 
     /// A file of five bytes, and what was read of it.
