@@ -34,7 +34,7 @@ pub enum Addressing {
 /// Which proxy stands between this machine and the endpoint.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum Proxy {
-    /// `HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY` and `NO_PROXY`, in either case.
+    /// `https_proxy`, `http_proxy`, `all_proxy` and `no_proxy`, else the same in upper case; an empty one counts as unset.
     #[default]
     Environment,
     /// This one for every request; may carry `user:password@`.

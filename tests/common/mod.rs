@@ -19,7 +19,17 @@ pub const SECRET: &str = "test-secret-0123456789";
 /// The binary, with a key and nothing else of the environment that could change what it does.
 pub fn haul() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_haul"));
-    for name in ["HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy", "HAUL_ENDPOINT"] {
+    for name in [
+        "HTTP_PROXY",
+        "HTTPS_PROXY",
+        "ALL_PROXY",
+        "http_proxy",
+        "https_proxy",
+        "all_proxy",
+        "NO_PROXY",
+        "no_proxy",
+        "HAUL_ENDPOINT",
+    ] {
         command.env_remove(name);
     }
     command.env("OSS_ACCESS_KEY_ID", ID).env("OSS_ACCESS_KEY_SECRET", SECRET).env_remove("OSS_ENDPOINT");

@@ -73,7 +73,7 @@ pub fn fault(response: &Response<Bytes>) -> Fault {
     if status.is_redirection() {
         return redirected(fault, header("location"));
     }
-    match mistake(status, &fault.message, is_web_page(response.headers())) {
+    match mistake(status, &fault, is_web_page(response.headers())) {
         Some((kind, advice)) => Fault { kind, message: format!("{}; {advice}", fault.message), ..fault },
         None => fault,
     }
@@ -89,9 +89,9 @@ fn redirected(mut fault: Fault, location: Option<&str>) -> Fault {
 
 /// What stands between, or in the place of the store, if it is that which answered, and what a person can do.
 ///
-/// - `message`: what it said.
-fn mistake(status: StatusCode, message: &str, is_web_page: bool) -> Option<(FaultKind, &'static str)> {
-    let said = message.to_ascii_lowercase();
+/// - `fault`: what it would mean if the store had said it.
+fn mistake(status: StatusCode, fault: &Fault, is_web_page: bool) -> Option<(FaultKind, &'static str)> {
+    let said = fault.message.to_ascii_lowercase();
     Some(match status {
         StatusCode::PROXY_AUTHENTICATION_REQUIRED => {
             (FaultKind::Refused, "the proxy wants a user and a password: http://user:password@host:port")
@@ -102,9 +102,9 @@ fn mistake(status: StatusCode, message: &str, is_web_page: bool) -> Option<(Faul
         StatusCode::BAD_REQUEST if TLS_WANTED.iter().any(|wanted| said.contains(wanted)) => {
             (FaultKind::Endpoint, "the server speaks TLS: write https:// instead of http://")
         }
-        status if is_web_page && status.is_client_error() && !kind_of_status(status).is_passing() => {
-            (FaultKind::Protocol, WEB_PAGE)
-        }
+        // No key, right or clock changes what a box in between forbids.
+        _ if is_web_page && fault.kind == FaultKind::Credentials => (FaultKind::Protocol, WEB_PAGE),
+        _ if is_web_page && !fault.kind.is_passing() => (fault.kind, WEB_PAGE),
         _ => return None,
     })
 }
@@ -294,7 +294,7 @@ mod tests {
             (400, &[page][..], nginx, FaultKind::Endpoint, "write https://"),
             (400, &[], go, FaultKind::Endpoint, "write https://"),
             (403, &[page], "<html>Blocked by policy</html>", FaultKind::Protocol, "a web page"),
-            (404, &[page], "<html>Not here</html>", FaultKind::Protocol, "a web page"),
+            (404, &[page], "<html>Not here</html>", FaultKind::NotFound, "a web page"),
             (407, &[page], "<html>Log in</html>", FaultKind::Refused, "wants a user and a password"),
             (511, &[page], "<html>Log in</html>", FaultKind::Refused, "log in first"),
             (505, &[], "", FaultKind::Refused, "HTTP Version Not Supported"),
