@@ -66,12 +66,15 @@ pub(crate) enum Refusal {
 
 type Result<T> = std::result::Result<T, Refusal>;
 
+const TURNS: usize = 4096;
+
 pub(crate) struct Catalog {
     medium: Box<dyn Medium>,
     buckets: RwLock<BTreeMap<Bucket, BucketState>>,
     uploads: RwLock<HashMap<UploadId, Arc<UploadState>>>,
-    /// One of these is held while an object or part is changed, chosen by its name.
-    turns: [Mutex<()>; 64],
+    /// One of these is held while an object or part is changed, chosen by its name. There are many more than requests at a
+    /// time: two that meet by chance cannot share a flush.
+    turns: Box<[Mutex<()>]>,
 }
 
 struct BucketState {
@@ -161,7 +164,7 @@ impl Catalog {
             medium,
             buckets: RwLock::new(survivors.buckets.into_iter().map(bucket).collect()),
             uploads: RwLock::new(survivors.uploads.into_iter().map(upload).collect()),
-            turns: std::array::from_fn(|_| Mutex::new(())),
+            turns: (0..TURNS).map(|_| Mutex::new(())).collect(),
         })
     }
 
@@ -173,6 +176,7 @@ impl Catalog {
         self.medium.wants_md5()
     }
 
+    /// Does not wait for a disk.
     pub fn blob(&self) -> io::Result<Box<dyn Blob>> {
         self.medium.blob()
     }

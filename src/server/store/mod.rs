@@ -177,10 +177,14 @@ pub(crate) struct Survivors {
     pub uploads: Vec<(UploadId, Upload, BTreeMap<u32, StoredPart>)>,
 }
 
+/// Length of a body up to which no medium waits for a disk before it takes the blob.
+pub(crate) const HELD_MAX: usize = 64 << 10;
+
 /// Bytes on their way in, which can be read again. Dropped before it was handed to its medium, it leaves nothing.
 pub(crate) trait Blob: Content {
+    /// Waits for a disk, if ever, from the byte on that makes it longer than [`HELD_MAX`].
     fn write(&mut self, chunk: Bytes) -> io::Result<()>;
-    /// Makes the bytes durable, still under no name.
+    /// Ends the bytes. They are durable at the latest when the medium has taken the blob. Waits as [`Self::write`] does.
     fn sync(&mut self) -> io::Result<()>;
     fn into_any(self: Box<Self>) -> Box<dyn std::any::Any>;
 }
@@ -210,6 +214,7 @@ pub(crate) trait Medium: Send + Sync {
     fn delete_bucket(&self, _: &Bucket) -> io::Result<()> {
         Ok(())
     }
+    /// Does not wait for a disk.
     fn blob(&self) -> io::Result<Box<dyn Blob>>;
     /// Shows `blob` as the object, in place of an older one. Answers with the time that it is known by.
     fn put_object(&self, at: &Address, blob: Box<dyn Blob>, object: &Object) -> io::Result<SystemTime>;
