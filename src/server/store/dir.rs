@@ -7,7 +7,7 @@
 //! DIR/buckets/BUCKET/objects/NAME             the bytes of an object, nothing else
 //! DIR/buckets/BUCKET/meta/NAME.STAMP.json     what is known of it
 //! DIR/uploads/UPLOADID/upload.json            an upload that is under way
-//! DIR/uploads/UPLOADID/NUMBER.CRC64.MD5       the bytes of one of its parts
+//! DIR/uploads/UPLOADID/NUMBER.CRC64.MD5.BYTES the bytes of one of its parts
 //! ```
 //!
 //! NAME is the key with every byte but `A-Z a-z 0-9 - _ ~` and inner dots percent-encoded, so that it is one harmless
@@ -16,6 +16,9 @@
 //! STAMP is the time of modification of the data file in nanoseconds. It binds the two files of an object: the meta
 //! file is made durable first, and the rename of the data file is the one moment at which the object changes. A meta
 //! file whose stamp is not that of the data file belongs to a version that is gone or never came.
+//!
+//! A file that turns out to be damaged at start (`load`) stays where it is until a client replaces or deletes what it
+//! belongs to.
 
 mod commit;
 mod layout;
@@ -26,12 +29,14 @@ mod power;
 mod tests;
 
 use std::any::Any;
+use std::collections::HashSet;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::mem;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
@@ -55,12 +60,15 @@ const SHARED_MAX: u64 = 256 << 10;
 pub(crate) struct DirMedium {
     layout: Layout,
     committer: Committer,
+    /// Places that were found damaged and not replaced since: data files, directories of buckets and of uploads.
+    damaged: Mutex<HashSet<PathBuf>>,
     /// Locked as long as it is open.
     _marker: File,
     next_incoming: AtomicU64,
 }
 
-/// A process that was killed keeps its locks until its last system call has returned, which may be a sync of many bytes.
+/// A process that was killed keeps its locks until its last system call has returned, which may be a sync of many
+/// bytes.
 const PATIENCE: Duration = Duration::from_secs(2);
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
@@ -94,7 +102,13 @@ impl DirMedium {
             fs::create_dir_all(&dir).map_err(|error| at_path(&dir, error))?;
         }
         File::open(root)?.sync_all()?;
-        Ok(Self { layout, committer: committer()?, _marker: marker, next_incoming: AtomicU64::new(first) })
+        Ok(Self {
+            layout,
+            committer: committer()?,
+            damaged: Mutex::default(),
+            _marker: marker,
+            next_incoming: AtomicU64::new(first),
+        })
     }
 
     fn aside(&self) -> Aside {
@@ -104,6 +118,10 @@ impl DirMedium {
 
     fn new_blob(&self) -> FileBlob {
         FileBlob { held: Vec::new(), file: None, aside: self.aside(), bytes: 0, is_ended: false, is_durable: false }
+    }
+
+    fn damaged(&self) -> MutexGuard<'_, HashSet<PathBuf>> {
+        self.damaged.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Makes a directory with one file in it appear as a whole.
@@ -165,8 +183,8 @@ fn take(root: &Path) -> io::Result<File> {
     Ok(marker)
 }
 
-/// Removes what an earlier process left on its way in. What cannot be removed is in nobody's way; what is no directory is
-/// not ours, and set aside.
+/// Removes what an earlier process left on its way in. What cannot be removed is in nobody's way; what is no directory
+/// is not ours, and set aside.
 fn empty(incoming: &Path, aside: &Path) {
     let emptied = match fs::symlink_metadata(incoming) {
         Ok(found) if !found.is_dir() => fs::rename(incoming, aside),
@@ -190,7 +208,20 @@ impl Medium for DirMedium {
     }
 
     fn load(&self) -> io::Result<Survivors> {
-        load::load(&self.layout)
+        let found = load::load(&self.layout)?;
+        *self.damaged() = found.damaged;
+        Ok(found.survivors)
+    }
+
+    fn hides(&self, at: &Address) -> bool {
+        let damaged = self.damaged();
+        !damaged.is_empty()
+            && (damaged.contains(&self.layout.data(at)) || damaged.contains(&self.layout.bucket(&at.bucket)))
+    }
+
+    fn hides_upload(&self, id: &UploadId) -> bool {
+        let damaged = self.damaged();
+        !damaged.is_empty() && damaged.contains(&self.layout.upload(id))
     }
 
     fn make_bucket(&self, bucket: &Bucket, record: &BucketRecord) -> io::Result<()> {
@@ -202,6 +233,9 @@ impl Medium for DirMedium {
     }
 
     fn delete_bucket(&self, bucket: &Bucket) -> io::Result<()> {
+        if fs::read_dir(self.layout.objects(bucket))?.next().is_some() {
+            return Err(io::Error::new(io::ErrorKind::DirectoryNotEmpty, "files that are not shown are in it"));
+        }
         self.remove_dir(&self.layout.bucket(bucket))
     }
 
@@ -223,6 +257,7 @@ impl Medium for DirMedium {
         let meta = write_record(&self.layout.meta(at, modified), object)?;
         let (aside, file) = blob.finish()?;
         self.bring(aside, &data, file.into_iter().chain([meta]).collect(), vec![self.layout.metas(&at.bucket)])?;
+        self.damaged().remove(&data);
         if let Some(old) = old {
             tidy(&self.layout.meta(at, old));
         }
@@ -256,6 +291,7 @@ impl Medium for DirMedium {
         let modified = fs::metadata(&data)?.modified()?;
         let switch = Switch::Remove(data.clone());
         self.committer.commit(Change { files: Vec::new(), names: Vec::new(), switch, place: parent(&data) })?;
+        self.damaged().remove(&data);
         tidy(&self.layout.meta(at, modified));
         Ok(())
     }
@@ -301,6 +337,7 @@ impl Medium for DirMedium {
     fn end_upload(&self, id: &UploadId) -> io::Result<()> {
         let dir = self.layout.upload(id);
         self.remove_dir(&dir)?;
+        self.damaged().remove(&dir);
         Ok(())
     }
 }

@@ -184,7 +184,8 @@ pub(crate) const HELD_MAX: usize = 64 << 10;
 pub(crate) trait Blob: Content {
     /// Waits for a disk, if ever, from the byte on that makes it longer than [`HELD_MAX`].
     fn write(&mut self, chunk: Bytes) -> io::Result<()>;
-    /// Ends the bytes. They are durable at the latest when the medium has taken the blob. Waits as [`Self::write`] does.
+    /// Ends the bytes. They are durable at the latest when the medium has taken the blob. Waits as [`Self::write`]
+    /// does.
     fn sync(&mut self) -> io::Result<()>;
     fn into_any(self: Box<Self>) -> Box<dyn std::any::Any>;
 }
@@ -203,6 +204,14 @@ pub(crate) trait Medium: Send + Sync {
     /// MD5 is computed whether or not a client asks.
     fn wants_md5(&self) -> bool;
     fn load(&self) -> io::Result<Survivors>;
+    /// Whether there is an object that cannot be shown because what is known of it is damaged.
+    fn hides(&self, _: &Address) -> bool {
+        false
+    }
+    /// Whether there is an upload that cannot be shown because what is known of it is damaged.
+    fn hides_upload(&self, _: &UploadId) -> bool {
+        false
+    }
     fn make_bucket(&self, _: &Bucket, _: &BucketRecord) -> io::Result<()> {
         Ok(())
     }
@@ -211,6 +220,9 @@ pub(crate) trait Medium: Send + Sync {
         Ok(())
     }
     /// Forgets an empty bucket.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::DirectoryNotEmpty`] if it holds something that is not shown.
     fn delete_bucket(&self, _: &Bucket) -> io::Result<()> {
         Ok(())
     }

@@ -10,8 +10,8 @@
 //!
 //! A kill or a power loss before a change is made leaves files that nothing refers to, and the next start removes them.
 //! The change itself is one operation that happens or does not, and all that it brings to light is durable since 1. A
-//! power loss between 2 and 3 may undo it; nobody was told of it yet. After 3 it stays. Changes of one group do not depend
-//! on each other: the catalog changes one object, part or upload at a time, and waits for the answer.
+//! power loss between 2 and 3 may undo it; nobody was told of it yet. After 3 it stays. Changes of one group do not
+//! depend on each other: the catalog changes one object, part or upload at a time, and waits for the answer.
 //!
 //! A flush or a rename that fails fails the changes that need it, and no other.
 
@@ -22,8 +22,8 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc::{self, Receiver, Sender, SyncSender};
 use std::thread::JoinHandle;
 
-/// What one object takes: so many files and directories are flushed one by one. For more, one flush of all there is on the
-/// filesystem costs less, although it includes what others write.
+/// What one object takes: so many files and directories are flushed one by one. For more, one flush of all there is on
+/// the filesystem costs less, although it includes what others write.
 const FEW: usize = 3;
 /// Most changes of one group: bounds how long the first of them waits for the others.
 const GROUP_MAX: usize = 1024;
@@ -165,7 +165,8 @@ fn run(disk: Box<dyn Disk>, queue: &Receiver<Waiting>) {
 /// What makes one group after the other.
 pub(super) struct Group {
     disk: Box<dyn Disk>,
-    /// Until a flush of everything fails: it tells of an error once, and not whose it is. From then on each file is asked.
+    /// Until a flush of everything fails: it tells of an error once, and not whose it is. From then on each file is
+    /// asked.
     trusts_whole: bool,
 }
 

@@ -90,7 +90,7 @@ pub(super) fn stamp(modified: SystemTime) -> u128 {
 
 pub(super) fn part_name((number, part): Numbered<'_>) -> String {
     let md5 = u128::from_be_bytes(part.sums.md5.unwrap_or_default());
-    format!("{number:05}.{:016x}.{md5:032x}", part.sums.crc64)
+    format!("{number:05}.{:016x}.{md5:032x}.{}", part.sums.crc64, part.bytes)
 }
 
 /// What the name of a part says of it.
@@ -98,6 +98,8 @@ pub(super) struct PartName {
     pub number: u32,
     pub crc64: u64,
     pub md5: u128,
+    /// Earlier versions did not say it.
+    pub bytes: Option<u64>,
 }
 
 impl PartName {
@@ -106,7 +108,8 @@ impl PartName {
         let number = fields.next()?.parse().ok()?;
         let crc64 = u64::from_str_radix(fields.next()?, 16).ok()?;
         let md5 = u128::from_str_radix(fields.next()?, 16).ok()?;
-        fields.next().is_none().then_some(Self { number, crc64, md5 })
+        let bytes = fields.next().map(str::parse).transpose().ok()?;
+        fields.next().is_none().then_some(Self { number, crc64, md5, bytes })
     }
 }
 

@@ -1,8 +1,9 @@
-//! Power lost at every call that a group makes to its disk: what was answered is there whole, what was not is there whole
-//! or not at all.
+//! Power lost at every call that a group makes to its disk: what was answered is there whole, what was not is there
+//! whole or not at all.
 //!
-//! The disk of this test keeps what was flushed apart from what is only written. When the power is gone, every name that
-//! was not flushed may be there or not, each for itself, and every file that was not may be whole, short, or zeros.
+//! The disk of this test keeps what was flushed apart from what is only written. When the power is gone, every name
+//! that was not flushed may be there or not, each for itself, and every file that was not may be whole, short, or
+//! zeros.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ffi::OsString;
