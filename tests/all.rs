@@ -51,6 +51,7 @@ mod judges;
 mod server_answers;
 mod server_buckets;
 mod server_connections;
+mod server_damaged;
 mod server_faults;
 mod server_hostile;
 mod server_kill;

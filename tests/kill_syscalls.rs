@@ -8,12 +8,11 @@
 use std::collections::BTreeSet;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Stdio};
+use std::process::Stdio;
 use std::sync::{Arc, Condvar, Mutex};
-use std::time::{Duration, Instant};
 
 use crate::common::meddler::{Fate, Meddler, meddle};
-use crate::common::traced::{attached, counted, may_trace, traced};
+use crate::common::traced::{attached, counted, may_trace, thread_named, traced};
 use crate::common::*;
 
 const PART: usize = 100 << 10;
@@ -182,24 +181,6 @@ impl Scene {
             .flatten()
             .map(|entry| entry.unwrap().file_name().into_string().unwrap())
             .collect()
-    }
-}
-
-/// Waits for a thread of that name; gives its id.
-fn thread_named(process: &mut Child, name: &str) -> u32 {
-    let (tasks, begun) = (format!("/proc/{}/task", process.id()), Instant::now());
-    loop {
-        let mut threads = std::fs::read_dir(&tasks).into_iter().flatten().flatten();
-        let is_meant = |thread: &std::fs::DirEntry| {
-            std::fs::read_to_string(thread.path().join("comm")).is_ok_and(|comm| comm.trim() == name)
-        };
-        if let Some(thread) = threads.find(is_meant) {
-            return thread.file_name().to_str().and_then(|id| id.parse().ok()).expect("the name of a task is its id");
-        }
-        let ended = process.try_wait().unwrap();
-        assert!(ended.is_none(), "the run ended ({ended:?}) before it had a thread {name}");
-        assert!(begun.elapsed() < Duration::from_secs(60), "there is no thread {name}");
-        std::thread::sleep(Duration::from_millis(5));
     }
 }
 

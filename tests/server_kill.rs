@@ -11,6 +11,7 @@ use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use crate::common::traced::{attached, may_trace, thread_named};
 use crate::server_support::ledger::{Content, Ledger, Name, Version};
 use crate::server_support::*;
 use haul::model::crc64::crc64;
@@ -36,6 +37,8 @@ impl Process {
             .args(["serve", "--store", &format!("dir:{}", store.display()), "--listen", "127.0.0.1:0"])
             .args(["--access-key-id", ID, "--bucket", "demo"])
             .env("OSS_ACCESS_KEY_SECRET", SECRET)
+            // Debuggers are kept out otherwise.
+            .env("HAUL_CORE_DUMPS", "1")
             .env_remove("OSS_SESSION_TOKEN")
             .stdout(Stdio::piped());
         command
@@ -331,6 +334,53 @@ fn what_clients_were_told_survives_kill_9_at_50_random_moments() {
         check(&server, &store, &ledger).unwrap_or_else(|wrong| panic!("after kill {kill}: {wrong}"));
     }
     assert!(cut_short > 0, "no kill met a write");
+}
+
+/// Each of several clients writes one small object after the other, no key twice.
+fn write_small_objects(address: SocketAddr, ledger: &Ledger, round: usize) {
+    std::thread::scope(|scope| {
+        for writer in 0..16 {
+            let client = Client::new(address, ledger, 0);
+            let write = move |n: u64| client.put(&format!("{round}/{writer}/{n}"), bytes(2000, n));
+            scope.spawn(move || (0..).map_while(write).count());
+        }
+    });
+}
+
+/// Of the objects that the kill left without an answer, how many are there and how many are not.
+fn made_and_not(server: &Process, ledger: &Ledger) -> (usize, usize) {
+    let client = Client::new(server.address, ledger, 0);
+    let is_there = |name: &Name| matches!(name, Name::Object(key) if shown(&client, key).unwrap().is_some());
+    let (made, not): (Vec<_>, Vec<_>) = ledger.unanswered().into_iter().partition(is_there);
+    (made.len(), not.len())
+}
+
+/// Requests that come together are made together: the kill falls between the first change of such a group and the last.
+#[test]
+fn a_kill_within_a_group_of_requests_halves_none_of_them() {
+    if !may_trace() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let store = dir.path().join("store");
+    let ledger = Ledger::default();
+    let mut random = fastrand::Rng::with_seed(3);
+    let mut server = Process::start(&store);
+    let (mut parted, mut round) = (0, 0);
+    while parted < 3 {
+        round += 1;
+        assert!(round <= 20, "no kill fell within a group");
+        ledger.ending.store(true, Ordering::SeqCst);
+        let thread = thread_named(&mut server.child, "haul-store");
+        let mut strace = attached(thread, "rename", &format!("signal=KILL:when={}", random.u8(2..30)));
+        write_small_objects(server.address, &ledger, round);
+        strace.wait().unwrap();
+        drop(server);
+        server = Process::start(&store);
+        let (made, not) = made_and_not(&server, &ledger);
+        parted += usize::from(made > 0 && not > 0);
+        check(&server, &store, &ledger).unwrap_or_else(|wrong| panic!("after kill {round}: {wrong}"));
+    }
 }
 
 /// What repairs a store can be killed too.

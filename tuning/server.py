@@ -54,6 +54,7 @@ def sections(arguments, certificate, scratch):
     yield "zeros", lambda: zeros(arguments, certificate)
     yield "memory", lambda: memory(certificate, scratch)
     yield "connections", connections
+    yield "small objects", lambda: small_objects(arguments, scratch)
 
 
 def show(key, value):
@@ -144,6 +145,28 @@ def connections(number=2000):
                    "ms at most": max(times) * 1000, "MiB": peak[0] / 1024}
             for connection in waiting:
                 connection.close()
+
+
+def small_objects(arguments, scratch, puts=10_000):
+    """PUTs of 16 KiB, no key twice: durable before they are answered, and in memory for comparison."""
+    for store_name in ("memory", "dir"):
+        for number in (1, 16, 64):
+            rows = []
+            for i in range(arguments.runs):
+                where = store_name if store_name == "memory" else f"dir:{scratch}/small-{number}-{i}"
+                with Store(where, options=("--no-auth",)) as store:
+                    opened = [Connection(store) for _ in range(number)]
+
+                    def send(connection, n):
+                        for key in range(n, puts, number):
+                            connection.request("PUT", f"/demo/{key}", 16 << 10)
+
+                    cpu = store.cpu()
+                    seconds = timed(lambda: in_threads(send, opened))
+                    rows.append((seconds, (store.cpu() - cpu) * 1000 / puts))
+            seconds, server = (statistics.median(column) for column in zip(*rows))
+            yield {"what": f"{puts} PUTs of 16 KiB, {store_name}, {number} connections", "s": seconds,
+                   "server CPU-ms/PUT": server}
 
 
 def timed(work):

@@ -170,6 +170,12 @@ impl From<ServeError> for Failure {
     fn from(error: ServeError) -> Self {
         match error {
             ServeError::Threads(cause) => Error::threads(cause).into(),
+            // Another directory is a matter of the command; what is wrong within the right one is not.
+            ServeError::Server(ServerError::Store(ref cause))
+                if !matches!(cause.kind(), io::ErrorKind::AlreadyExists | io::ErrorKind::ResourceBusy) =>
+            {
+                Self::new(OTHER, error.to_string())
+            }
             ServeError::Io(_) => Self::new(OTHER, error.to_string()),
             _ => Self::usage(error.to_string()),
         }

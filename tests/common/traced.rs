@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
 
 /// Whether processes may be traced here; says so if not.
 pub fn may_trace() -> bool {
@@ -50,6 +51,24 @@ pub fn attached(thread: u32, call: &str, inject: &str) -> Child {
     BufReader::new(strace.stderr.as_mut().expect("piped")).read_line(&mut said).unwrap();
     assert!(said.contains("attached"), "{said}");
     strace
+}
+
+/// Waits for a thread of that name; gives its id.
+pub fn thread_named(process: &mut Child, name: &str) -> u32 {
+    let (tasks, begun) = (format!("/proc/{}/task", process.id()), Instant::now());
+    loop {
+        let mut threads = std::fs::read_dir(&tasks).into_iter().flatten().flatten();
+        let is_meant = |thread: &std::fs::DirEntry| {
+            std::fs::read_to_string(thread.path().join("comm")).is_ok_and(|comm| comm.trim() == name)
+        };
+        if let Some(thread) = threads.find(is_meant) {
+            return thread.file_name().to_str().and_then(|id| id.parse().ok()).expect("the name of a task is its id");
+        }
+        let ended = process.try_wait().unwrap();
+        assert!(ended.is_none(), "the run ended ({ended:?}) before it had a thread {name}");
+        assert!(begun.elapsed() < Duration::from_secs(60), "there is no thread {name}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
 }
 
 fn under_strace(plain: &Command, options: &[&str], path: Option<&Path>) -> Output {

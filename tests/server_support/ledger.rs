@@ -123,6 +123,13 @@ impl Ledger {
         self.pages().writes.values().flatten().filter(|write| write.answered.is_none()).count()
     }
 
+    /// What the writes were about that were not answered.
+    pub fn unanswered(&self) -> Vec<Name> {
+        let pages = self.pages();
+        let is_open = |writes: &[Write]| writes.iter().any(|write| write.answered.is_none());
+        pages.writes.iter().filter(|(_, writes)| is_open(writes)).map(|(name, _)| name.clone()).collect()
+    }
+
     /// Returns after so many more acknowledgements.
     pub fn wait_for(&self, more: usize) {
         let pages = self.pages();

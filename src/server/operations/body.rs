@@ -26,7 +26,7 @@ use crate::server::access::Meter;
 use crate::server::errors::{Code, Failure};
 use crate::server::outgoing::Outgoing;
 use crate::server::request::Request;
-use crate::server::store::{Blob, Catalog, Checksums, Content, Sums};
+use crate::server::store::{Blob, Catalog, Checksums, Content, HELD_MAX, Sums};
 use crate::server::wire::{Pace, there_since};
 
 /// A body as it comes from the connection, or from whatever stands in for it.
@@ -210,9 +210,7 @@ impl Incoming {
         let digest = announced_md5(request)?;
         let with_md5 = digest.is_some() || catalog.wants_md5();
         let rots_at = self.damage.and_then(|damage| if let Damage::Stored { at } = damage { Some(at) } else { None });
-        let writer =
-            call(catalog, move |catalog| catalog.blob().map(|blob| Writer::new(blob, with_md5, rots_at))).await?;
-        let mut intake = Intake::new(writer, catalog.waits());
+        let mut intake = Intake::new(Writer::new(catalog.blob()?, with_md5, rots_at), catalog.waits());
         let (mut taken, mut busy) = (0, None);
         while let Some(chunk) = self.chunk().await? {
             let chunk = match self.damage {
@@ -340,6 +338,10 @@ impl Batch {
         self.gathered += if has_room { bytes } else { 0 };
         has_room
     }
+
+    fn bytes(&self) -> u64 {
+        self.chunks.iter().map(|chunk| chunk.len() as u64).sum()
+    }
 }
 
 impl Drop for Batch {
@@ -390,6 +392,7 @@ impl Intake {
     async fn finish(mut self, digest: Option<[u8; 16]>) -> io::Result<Received> {
         let writer = self.writer().await?;
         let batch = std::mem::take(&mut self.batch);
+        let waits = self.waits && writer.sums.bytes() + batch.bytes() > HELD_MAX as u64;
         let last = move || {
             let Writer { mut blob, sums, .. } = writer.write_all(batch)?;
             let sums = sums.finish();
@@ -398,7 +401,7 @@ impl Intake {
             }
             Ok(Received { blob, sums })
         };
-        if self.waits { spawn_blocking(last).await.map_err(io::Error::other)? } else { last() }
+        if waits { spawn_blocking(last).await.map_err(io::Error::other)? } else { last() }
     }
 }
 

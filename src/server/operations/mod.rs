@@ -207,7 +207,9 @@ impl From<Refusal> for Failure {
             Refusal::Io(error) => return error.into(),
             Refusal::NoSuchBucket => Code::NoSuchBucket,
             Refusal::NoSuchKey => Code::NoSuchKey,
-            Refusal::NoSuchUpload => Code::NoSuchUpload,
+            // Whoever began a damaged upload begins another, as after one that is gone.
+            Refusal::NoSuchUpload | Refusal::DamagedUpload => Code::NoSuchUpload,
+            Refusal::DamagedObject => Code::InvalidObjectState,
             Refusal::BucketExists => Code::BucketAlreadyExists,
             Refusal::BucketNotEmpty => Code::BucketNotEmpty,
             Refusal::AlreadyExists => Code::FileAlreadyExists,

@@ -37,6 +37,12 @@ pub(crate) enum Refusal {
          completed."
     )]
     NoSuchUpload,
+    #[error(
+        "What this store knew of the object is damaged; its log names the file. Put the object again, or delete it."
+    )]
+    DamagedObject,
+    #[error("What this store knew of the upload is damaged; its log names the file. Abort it and begin another.")]
+    DamagedUpload,
     #[error("The bucket exists with another storage class or redundancy, which cannot be changed.")]
     BucketExists,
     #[error("The bucket is not empty: delete its objects and abort its uploads first.")]
@@ -66,12 +72,15 @@ pub(crate) enum Refusal {
 
 type Result<T> = std::result::Result<T, Refusal>;
 
+const TURNS: usize = 4096;
+
 pub(crate) struct Catalog {
     medium: Box<dyn Medium>,
     buckets: RwLock<BTreeMap<Bucket, BucketState>>,
     uploads: RwLock<HashMap<UploadId, Arc<UploadState>>>,
-    /// One of these is held while an object or part is changed, chosen by its name.
-    turns: [Mutex<()>; 64],
+    /// One of these is held while an object or part is changed, chosen by its name. There are many more than requests
+    /// at a time: two that meet by chance cannot share a flush.
+    turns: Box<[Mutex<()>]>,
 }
 
 struct BucketState {
@@ -161,7 +170,7 @@ impl Catalog {
             medium,
             buckets: RwLock::new(survivors.buckets.into_iter().map(bucket).collect()),
             uploads: RwLock::new(survivors.uploads.into_iter().map(upload).collect()),
-            turns: std::array::from_fn(|_| Mutex::new(())),
+            turns: (0..TURNS).map(|_| Mutex::new(())).collect(),
         })
     }
 
@@ -173,6 +182,7 @@ impl Catalog {
         self.medium.wants_md5()
     }
 
+    /// Does not wait for a disk.
     pub fn blob(&self) -> io::Result<Box<dyn Blob>> {
         self.medium.blob()
     }
@@ -208,7 +218,10 @@ impl Catalog {
         if has_uploads || !state.objects.is_empty() {
             return Err(Refusal::BucketNotEmpty);
         }
-        self.medium.delete_bucket(bucket)?;
+        self.medium.delete_bucket(bucket).map_err(|error| match error.kind() {
+            io::ErrorKind::DirectoryNotEmpty => Refusal::BucketNotEmpty,
+            _ => error.into(),
+        })?;
         buckets.remove(bucket);
         Ok(())
     }
@@ -279,7 +292,8 @@ impl Catalog {
     pub fn object(&self, at: &Address) -> Result<Arc<Object>> {
         let buckets = read(&self.buckets);
         let bucket = buckets.get(&at.bucket).ok_or(Refusal::NoSuchBucket)?;
-        bucket.objects.get(&at.key).cloned().ok_or(Refusal::NoSuchKey)
+        let missing = || if self.medium.hides(at) { Refusal::DamagedObject } else { Refusal::NoSuchKey };
+        bucket.objects.get(&at.key).cloned().ok_or_else(missing)
     }
 
     /// An object and its bytes, of one and the same version.
@@ -294,7 +308,7 @@ impl Catalog {
     pub fn delete_object(&self, at: &Address) -> Result<()> {
         let _turn = self.turn(at);
         match self.object(at) {
-            Ok(_) => self.medium.delete_object(at)?,
+            Ok(_) | Err(Refusal::DamagedObject) => self.medium.delete_object(at)?,
             Err(Refusal::NoSuchKey) => return Ok(()),
             Err(refusal) => return Err(refusal),
         }
@@ -421,7 +435,10 @@ impl Catalog {
     }
 
     pub fn abort(&self, at: &Address, id: &UploadId) -> Result<()> {
-        let state = self.upload_state(at, id)?;
+        let state = match self.upload_state(at, id) {
+            Err(Refusal::DamagedUpload) => return Ok(self.medium.end_upload(id)?),
+            state => state?,
+        };
         let mut open = state.open.write().unwrap_or_else(PoisonError::into_inner);
         if !*open {
             return Err(Refusal::NoSuchUpload);
@@ -439,13 +456,14 @@ impl Catalog {
         self.bucket(&at.bucket)?;
         let uploads = read(&self.uploads);
         let state = uploads.get(id).filter(|state| state.upload.bucket == at.bucket && state.upload.key == at.key);
-        state.cloned().ok_or(Refusal::NoSuchUpload)
+        let missing = || if self.medium.hides_upload(id) { Refusal::DamagedUpload } else { Refusal::NoSuchUpload };
+        state.cloned().ok_or_else(missing)
     }
 
     fn check_overwrite(&self, at: &Address, keep: bool) -> Result<()> {
         match self.object(at) {
-            Ok(_) if keep => Err(Refusal::AlreadyExists),
-            Ok(_) | Err(Refusal::NoSuchKey) => Ok(()),
+            Ok(_) | Err(Refusal::DamagedObject) if keep => Err(Refusal::AlreadyExists),
+            Ok(_) | Err(Refusal::NoSuchKey | Refusal::DamagedObject) => Ok(()),
             Err(refusal) => Err(refusal),
         }
     }

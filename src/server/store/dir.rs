@@ -1,4 +1,4 @@
-//! Keeps everything in a directory, durably: written aside, synced, renamed, directory synced.
+//! Keeps everything in a directory, durably: written aside, flushed, renamed, directory flushed, in groups (`commit`).
 //!
 //! ```text
 //! DIR/haul-store                              marks the directory as ours; locked while a server runs
@@ -7,7 +7,7 @@
 //! DIR/buckets/BUCKET/objects/NAME             the bytes of an object, nothing else
 //! DIR/buckets/BUCKET/meta/NAME.STAMP.json     what is known of it
 //! DIR/uploads/UPLOADID/upload.json            an upload that is under way
-//! DIR/uploads/UPLOADID/NUMBER.CRC64.MD5       the bytes of one of its parts
+//! DIR/uploads/UPLOADID/NUMBER.CRC64.MD5.BYTES the bytes of one of its parts
 //! ```
 //!
 //! NAME is the key with every byte but `A-Z a-z 0-9 - _ ~` and inner dots percent-encoded, so that it is one harmless
@@ -16,43 +16,59 @@
 //! STAMP is the time of modification of the data file in nanoseconds. It binds the two files of an object: the meta
 //! file is made durable first, and the rename of the data file is the one moment at which the object changes. A meta
 //! file whose stamp is not that of the data file belongs to a version that is gone or never came.
+//!
+//! A file that turns out to be damaged at start (`load`) stays where it is until a client replaces or deletes what it
+//! belongs to.
+
+mod commit;
+mod layout;
+mod load;
+#[cfg(test)]
+mod power;
+#[cfg(test)]
+mod tests;
 
 use std::any::Any;
-use std::collections::BTreeMap;
+use std::collections::HashSet;
 use std::fs::{self, File};
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
+use std::mem;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use rustix::fs::FlockOperation;
 use rustix::io::Errno;
 use serde::Serialize;
-use serde::de::DeserializeOwned;
-use sha2::{Digest, Sha256};
 
+use self::commit::{Change, Committer, HostDisk, Switch};
+use self::layout::{Layout, part_name};
+use self::load::at_path;
 use super::{
-    Address, Blob, BucketRecord, Content, Medium, Numbered, Object, StoredPart, Sums, Survivors, Upload, foreign_blob,
+    Address, Blob, BucketRecord, Content, HELD_MAX, Medium, Numbered, Object, StoredPart, Survivors, Upload,
+    foreign_blob,
 };
 use crate::model::object::{Bucket, UploadId};
 
 const MARKER: &str = "haul-store";
-/// Every byte but these is encoded; a leading dot too, see [`file_name`].
-const NAME: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'~').remove(b'.');
-/// Longest encoded key used as it is: leaves room for a stamp below the 255 bytes of a file name.
-const NAME_MAX: usize = 180;
+/// Bodies up to this length are flushed with their group; longer ones by whoever sends them, so that nobody else waits.
+const SHARED_MAX: u64 = 256 << 10;
 
 pub(crate) struct DirMedium {
-    root: PathBuf,
+    layout: Layout,
+    committer: Committer,
+    /// Places that were found damaged and not replaced since: data files, directories of buckets and of uploads.
+    damaged: Mutex<HashSet<PathBuf>>,
     /// Locked as long as it is open.
     _marker: File,
     next_incoming: AtomicU64,
 }
 
-/// A process that was killed keeps its locks until its last system call has returned, which may be a sync of many bytes.
+/// A process that was killed keeps its locks until its last system call has returned, which may be a sync of many
+/// bytes.
 const PATIENCE: Duration = Duration::from_secs(2);
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
@@ -66,133 +82,120 @@ fn lock(file: &File) -> rustix::io::Result<()> {
     }
 }
 
-/// A body in `incoming`, removed when it is dropped before it has a name.
-struct FileBlob {
-    file: File,
-    path: PathBuf,
-    named: bool,
-}
-
 impl DirMedium {
     /// Takes possession of `root`, making it if it is missing.
     ///
     /// # Errors
     /// If the directory is in use, holds something that is not a store, or cannot be written.
     pub fn open(root: &Path) -> io::Result<Self> {
-        fs::create_dir_all(root)?;
-        let marker = root.join(MARKER);
-        if !marker.exists() && fs::read_dir(root)?.next().is_some() {
-            let text = format!("{} is neither empty nor a store of haul: name another directory", root.display());
-            return Err(io::Error::new(io::ErrorKind::AlreadyExists, text));
-        }
-        let marker = File::options().create(true).truncate(false).write(true).open(marker)?;
-        lock(&marker).map_err(|error| {
-            let text = format!("{} cannot be locked; another haul is probably using it: {error}", root.display());
-            io::Error::new(io::ErrorKind::ResourceBusy, text)
-        })?;
-        let incoming = root.join("incoming");
-        match fs::remove_dir_all(&incoming) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
-        for name in ["incoming", "buckets", "uploads"] {
-            fs::create_dir_all(root.join(name))?;
-        }
-        sync_dir(root)?;
-        Ok(Self { root: root.to_owned(), _marker: marker, next_incoming: AtomicU64::new(0) })
+        Self::open_on(root, || Committer::start(Box::new(HostDisk::new(root)?)))
     }
 
-    fn incoming(&self) -> PathBuf {
+    fn open_on(root: &Path, committer: impl FnOnce() -> io::Result<Committer>) -> io::Result<Self> {
+        let marker = take(root)?;
+        let layout = Layout::new(root);
+        // A number that no file has which could not be removed.
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let first = u64::try_from(now.as_nanos()).unwrap_or_default();
+        empty(&layout.incoming(), &root.join(format!("incoming.{first}")));
+        for dir in [layout.incoming(), layout.buckets(), layout.uploads()] {
+            fs::create_dir_all(&dir).map_err(|error| at_path(&dir, error))?;
+        }
+        File::open(root)?.sync_all()?;
+        Ok(Self {
+            layout,
+            committer: committer()?,
+            damaged: Mutex::default(),
+            _marker: marker,
+            next_incoming: AtomicU64::new(first),
+        })
+    }
+
+    fn aside(&self) -> Aside {
         let number = self.next_incoming.fetch_add(1, Ordering::Relaxed);
-        self.root.join("incoming").join(number.to_string())
+        Aside { path: self.layout.incoming().join(number.to_string()), is_gone: false }
     }
 
-    fn bucket_dir(&self, bucket: &Bucket) -> PathBuf {
-        self.root.join("buckets").join(bucket.as_str())
+    fn new_blob(&self) -> FileBlob {
+        FileBlob { held: Vec::new(), file: None, aside: self.aside(), bytes: 0, is_ended: false, is_durable: false }
     }
 
-    fn upload_dir(&self, id: &UploadId) -> PathBuf {
-        self.root.join("uploads").join(&id.0)
-    }
-
-    fn data_path(&self, at: &Address) -> PathBuf {
-        self.bucket_dir(&at.bucket).join("objects").join(file_name(&at.key))
-    }
-
-    fn meta_path(&self, at: &Address, modified: SystemTime) -> PathBuf {
-        self.bucket_dir(&at.bucket).join("meta").join(format!("{}.{}.json", file_name(&at.key), stamp(modified)))
+    fn damaged(&self) -> MutexGuard<'_, HashSet<PathBuf>> {
+        self.damaged.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Makes a directory with one file in it appear as a whole.
     fn make_dir(&self, target: &Path, children: &[&str], name: &str, record: &impl Serialize) -> io::Result<()> {
-        let aside = self.incoming();
-        fs::create_dir(&aside)?;
+        let aside = self.aside();
+        fs::create_dir(&aside.path)?;
+        let mut names = vec![aside.path.clone()];
         for child in children {
-            fs::create_dir(aside.join(child))?;
+            let child = aside.path.join(child);
+            fs::create_dir(&child)?;
+            names.push(child);
         }
-        write_record(&aside.join(name), record)?;
-        sync_dir(&aside)?;
-        fs::rename(&aside, target)?;
-        sync_parent(target)
+        let files = vec![write_record(&aside.path.join(name), record)?];
+        self.bring(aside, target, files, names)
     }
 
     /// Takes a directory out of sight as a whole, then removes it.
     fn remove_dir(&self, dir: &Path) -> io::Result<()> {
-        let aside = self.incoming();
-        fs::rename(dir, &aside)?;
-        sync_parent(dir)?;
-        fs::remove_dir_all(&aside)
+        let mut aside = self.aside();
+        let switch = Switch::Rename { from: dir.to_owned(), to: aside.path.clone() };
+        let removed =
+            self.committer.commit(Change { files: Vec::new(), names: Vec::new(), switch, place: parent(dir) });
+        // What is not known to be out of sight for good is left to the next start.
+        aside.is_gone = removed.is_err();
+        removed
     }
 
     /// Replaces a record at once.
     fn replace_record(&self, path: &Path, record: &impl Serialize) -> io::Result<()> {
-        let aside = self.incoming();
-        write_record(&aside, record)?;
-        fs::rename(&aside, path)?;
-        sync_parent(path)
+        let aside = self.aside();
+        let files = vec![write_record(&aside.path, record)?];
+        self.bring(aside, path, files, Vec::new())
     }
 
-    fn new_blob(&self) -> io::Result<FileBlob> {
-        let path = self.incoming();
-        let file = File::options().create_new(true).read(true).write(true).open(&path)?;
-        Ok(FileBlob { file, path, named: false })
-    }
-
-    fn load_objects(&self, bucket: &Bucket) -> io::Result<Vec<Object>> {
-        let mut metas: BTreeMap<String, Vec<(u128, PathBuf)>> = BTreeMap::new();
-        for (name, path) in entries(&self.bucket_dir(bucket).join("meta"))? {
-            let parts = name.strip_suffix(".json").and_then(|name| name.rsplit_once('.'));
-            if let Some((object, Ok(stamp))) = parts.map(|(object, stamp)| (object, stamp.parse())) {
-                metas.entry(object.to_owned()).or_default().push((stamp, path));
-            }
-        }
-        let data = self.bucket_dir(bucket).join("objects");
-        let loaded = metas.into_iter().map(|(name, metas)| load_object(&data.join(name), metas));
-        loaded.filter_map(Result::transpose).collect()
+    /// Gives what lies aside its name, once `files` and the names in the directories `names` are durable.
+    fn bring(&self, mut aside: Aside, to: &Path, files: Vec<File>, names: Vec<PathBuf>) -> io::Result<()> {
+        let switch = Switch::Rename { from: aside.path.clone(), to: to.to_owned() };
+        self.committer.commit(Change { files, names, switch, place: parent(to) })?;
+        aside.is_gone = true;
+        Ok(())
     }
 }
 
-/// The object of a data file: the one whose meta file has its stamp. Meta files of other versions are removed, but
-/// none if no version fits, so that a directory copied without its times can be repaired.
-fn load_object(data: &Path, metas: Vec<(u128, PathBuf)>) -> io::Result<Option<Object>> {
-    let modified = match fs::metadata(data) {
-        Ok(found) => Some(found.modified()?),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
-        Err(error) => return Err(error),
+/// Makes the directory, or finds a store in it, and locks it.
+fn take(root: &Path) -> io::Result<File> {
+    let at_root = |error| at_path(root, error);
+    fs::create_dir_all(root).map_err(at_root)?;
+    let path = root.join(MARKER);
+    if !path.exists() && fs::read_dir(root).map_err(at_root)?.next().is_some() {
+        let text = format!("{} is neither empty nor a store of haul: name another directory", root.display());
+        return Err(io::Error::new(io::ErrorKind::AlreadyExists, text));
+    }
+    let marker = File::options().create(true).truncate(false).write(true).open(&path);
+    let marker = marker.map_err(|error| at_path(&path, error))?;
+    lock(&marker).map_err(|error| {
+        let text = format!("{} cannot be locked; another haul is probably using it: {error}", root.display());
+        io::Error::new(io::ErrorKind::ResourceBusy, text)
+    })?;
+    Ok(marker)
+}
+
+/// Removes what an earlier process left on its way in. What cannot be removed is in nobody's way; what is no directory
+/// is not ours, and set aside.
+fn empty(incoming: &Path, aside: &Path) {
+    let emptied = match fs::symlink_metadata(incoming) {
+        Ok(found) if !found.is_dir() => fs::rename(incoming, aside),
+        _ => fs::remove_dir_all(incoming),
     };
-    let (fitting, others): (Vec<_>, Vec<_>) =
-        metas.into_iter().partition(|(stamp_of_meta, _)| modified.is_some_and(|time| stamp(time) == *stamp_of_meta));
-    let Some((_, path)) = fitting.first() else {
-        match modified {
-            Some(_) => tracing::warn!(file = %data.display(), "not shown: changed by something else than this store"),
-            None => others.iter().try_for_each(|(_, path)| fs::remove_file(path))?,
+    match emptied {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            tracing::warn!(dir = %incoming.display(), %error, "what was left of an earlier run could not be removed");
         }
-        return Ok(None);
-    };
-    others.iter().try_for_each(|(_, path)| fs::remove_file(path))?;
-    let mut object: Object = read_record(path)?;
-    object.modified = modified.unwrap_or(object.modified);
-    Ok(Some(object))
+        _ => {}
+    }
 }
 
 impl Medium for DirMedium {
@@ -205,73 +208,78 @@ impl Medium for DirMedium {
     }
 
     fn load(&self) -> io::Result<Survivors> {
-        let mut survivors = Survivors::default();
-        for (name, path) in entries(&self.root.join("buckets"))? {
-            let Ok(bucket) = Bucket::new(name) else { continue };
-            let record = read_record(&path.join("bucket.json"))?;
-            let objects = self.load_objects(&bucket)?;
-            survivors.buckets.insert(bucket, (record, objects));
-        }
-        for (name, path) in entries(&self.root.join("uploads"))? {
-            let upload = read_record(&path.join("upload.json"))?;
-            survivors.uploads.push((UploadId(name), upload, load_parts(&path)?));
-        }
-        Ok(survivors)
+        let found = load::load(&self.layout)?;
+        *self.damaged() = found.damaged;
+        Ok(found.survivors)
+    }
+
+    fn hides(&self, at: &Address) -> bool {
+        let damaged = self.damaged();
+        !damaged.is_empty()
+            && (damaged.contains(&self.layout.data(at)) || damaged.contains(&self.layout.bucket(&at.bucket)))
+    }
+
+    fn hides_upload(&self, id: &UploadId) -> bool {
+        let damaged = self.damaged();
+        !damaged.is_empty() && damaged.contains(&self.layout.upload(id))
     }
 
     fn make_bucket(&self, bucket: &Bucket, record: &BucketRecord) -> io::Result<()> {
-        self.make_dir(&self.bucket_dir(bucket), &["objects", "meta"], "bucket.json", record)
+        self.make_dir(&self.layout.bucket(bucket), &["objects", "meta"], "bucket.json", record)
     }
 
     fn amend_bucket(&self, bucket: &Bucket, record: &BucketRecord) -> io::Result<()> {
-        self.replace_record(&self.bucket_dir(bucket).join("bucket.json"), record)
+        self.replace_record(&self.layout.bucket_record(bucket), record)
     }
 
     fn delete_bucket(&self, bucket: &Bucket) -> io::Result<()> {
-        self.remove_dir(&self.bucket_dir(bucket))
+        if fs::read_dir(self.layout.objects(bucket))?.next().is_some() {
+            return Err(io::Error::new(io::ErrorKind::DirectoryNotEmpty, "files that are not shown are in it"));
+        }
+        self.remove_dir(&self.layout.bucket(bucket))
     }
 
     fn blob(&self) -> io::Result<Box<dyn Blob>> {
-        Ok(Box::new(self.new_blob()?))
+        Ok(Box::new(self.new_blob()))
     }
 
     fn put_object(&self, at: &Address, blob: Box<dyn Blob>, object: &Object) -> io::Result<SystemTime> {
-        let blob = file_blob(blob)?;
-        let data = self.data_path(at);
+        let mut blob = file_blob(blob)?;
+        let data = self.layout.data(at);
         let old = fs::metadata(&data).and_then(|found| found.modified()).ok();
-        let mut modified = blob.file.metadata()?.modified()?;
+        let mut modified = blob.ended()?.metadata()?.modified()?;
         if old == Some(modified) {
             // Two versions within one tick of the filesystem's clock: no filesystem ticks slower than two seconds.
-            blob.file.set_modified(modified + Duration::from_secs(2))?;
-            blob.file.sync_all()?;
-            modified = blob.file.metadata()?.modified()?;
+            blob.file()?.set_modified(modified + Duration::from_secs(2))?;
+            blob.is_durable = false;
+            modified = blob.file()?.metadata()?.modified()?;
         }
-        let meta = self.meta_path(at, modified);
-        write_record(&meta, object)?;
-        sync_parent(&meta)?;
-        blob.rename(&data)?;
+        let meta = write_record(&self.layout.meta(at, modified), object)?;
+        let (aside, file) = blob.finish()?;
+        self.bring(aside, &data, file.into_iter().chain([meta]).collect(), vec![self.layout.metas(&at.bucket)])?;
+        self.damaged().remove(&data);
         if let Some(old) = old {
-            remove_if_there(&self.meta_path(at, old))?;
+            tidy(&self.layout.meta(at, old));
         }
         Ok(modified)
     }
 
     fn amend_object(&self, at: &Address, object: &Object) -> io::Result<()> {
-        let modified = fs::metadata(self.data_path(at))?.modified()?;
-        self.replace_record(&self.meta_path(at, modified), object)
+        let modified = fs::metadata(self.layout.data(at))?.modified()?;
+        self.replace_record(&self.layout.meta(at, modified), object)
     }
 
     fn extend(&self, at: &Address, blob: Box<dyn Blob>) -> io::Result<Box<dyn Blob>> {
-        let (mut whole, tail) = (self.new_blob()?, file_blob(blob)?);
-        for path in [&self.data_path(at), &tail.path] {
-            io::copy(&mut File::open(path)?, &mut whole.file)?;
+        let (mut whole, tail) = (self.new_blob(), file_blob(blob)?.finish()?);
+        for path in [&self.layout.data(at), &tail.0.path] {
+            whole.take_in(&mut File::open(path)?)?;
         }
         whole.sync()?;
         Ok(Box::new(whole))
     }
 
     fn open_object(&self, at: &Address) -> io::Result<Option<Box<dyn Content>>> {
-        match File::open(self.data_path(at)) {
+        match File::open(self.layout.data(at)) {
             Ok(file) => Ok(Some(Box::new(file))),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error),
@@ -279,15 +287,17 @@ impl Medium for DirMedium {
     }
 
     fn delete_object(&self, at: &Address) -> io::Result<()> {
-        let data = self.data_path(at);
+        let data = self.layout.data(at);
         let modified = fs::metadata(&data)?.modified()?;
-        fs::remove_file(&data)?;
-        sync_parent(&data)?;
-        remove_if_there(&self.meta_path(at, modified))
+        let switch = Switch::Remove(data.clone());
+        self.committer.commit(Change { files: Vec::new(), names: Vec::new(), switch, place: parent(&data) })?;
+        self.damaged().remove(&data);
+        tidy(&self.layout.meta(at, modified));
+        Ok(())
     }
 
     fn begin_upload(&self, id: &UploadId, upload: &Upload) -> io::Result<()> {
-        self.make_dir(&self.upload_dir(id), &[], "upload.json", upload)
+        self.make_dir(&self.layout.upload(id), &[], "upload.json", upload)
     }
 
     fn put_part(
@@ -297,25 +307,25 @@ impl Medium for DirMedium {
         part: Numbered<'_>,
         old: Option<Numbered<'_>>,
     ) -> io::Result<()> {
-        let dir = self.upload_dir(id);
+        let dir = self.layout.upload(id);
         let name = part_name(part);
-        file_blob(blob)?.rename(&dir.join(&name))?;
-        match old.map(part_name).filter(|old| *old != name) {
-            Some(old) => remove_if_there(&dir.join(old)),
-            None => Ok(()),
+        let (aside, file) = file_blob(blob)?.finish()?;
+        self.bring(aside, &dir.join(&name), file.into_iter().collect(), Vec::new())?;
+        if let Some(old) = old.map(part_name).filter(|old| *old != name) {
+            tidy(&dir.join(old));
         }
+        Ok(())
     }
 
     fn delete_part(&self, id: &UploadId, part: Numbered<'_>) -> io::Result<()> {
-        remove_if_there(&self.upload_dir(id).join(part_name(part)))
+        remove_if_there(&self.layout.upload(id).join(part_name(part)))
     }
 
     fn join(&self, id: &UploadId, parts: &[(u32, StoredPart)]) -> io::Result<Box<dyn Blob>> {
-        let mut blob = self.new_blob()?;
+        let mut blob = self.new_blob();
         for (number, part) in parts {
-            let mut file = File::open(self.upload_dir(id).join(part_name((*number, part))))?;
-            // Between two files this is copy_file_range: nothing passes through this process.
-            let copied = io::copy(&mut file, &mut blob.file)?;
+            let mut file = File::open(self.layout.upload(id).join(part_name((*number, part))))?;
+            let copied = blob.take_in(&mut file)?;
             if copied != part.bytes {
                 return Err(io::Error::other(format!("part {number} has {copied} bytes instead of {}", part.bytes)));
             }
@@ -325,18 +335,88 @@ impl Medium for DirMedium {
     }
 
     fn end_upload(&self, id: &UploadId) -> io::Result<()> {
-        self.remove_dir(&self.upload_dir(id))
+        let dir = self.layout.upload(id);
+        self.remove_dir(&dir)?;
+        self.damaged().remove(&dir);
+        Ok(())
+    }
+}
+
+/// A name in `incoming`; what has it is removed with it, unless it is gone from there.
+struct Aside {
+    path: PathBuf,
+    is_gone: bool,
+}
+
+impl Drop for Aside {
+    fn drop(&mut self) {
+        if !self.is_gone && fs::remove_file(&self.path).is_err() {
+            let _ = fs::remove_dir_all(&self.path);
+        }
+    }
+}
+
+/// A body: held while it is short, else in `incoming`.
+struct FileBlob {
+    held: Vec<u8>,
+    file: Option<File>,
+    aside: Aside,
+    bytes: u64,
+    /// Nothing more comes, and the file has the time that it is known by.
+    is_ended: bool,
+    is_durable: bool,
+}
+
+impl FileBlob {
+    /// The file, with all there is in it.
+    fn file(&mut self) -> io::Result<&mut File> {
+        if self.file.is_none() {
+            let mut file = File::options().create_new(true).read(true).write(true).open(&self.aside.path)?;
+            file.write_all(&mem::take(&mut self.held))?;
+            self.file = Some(file);
+        }
+        self.file.as_mut().ok_or_else(|| io::ErrorKind::NotFound.into())
+    }
+
+    /// Copies a file to the end. Between two files this is copy_file_range: nothing passes through this process.
+    fn take_in(&mut self, file: &mut File) -> io::Result<u64> {
+        let copied = io::copy(file, self.file()?)?;
+        self.bytes += copied;
+        Ok(copied)
+    }
+
+    /// The whole file, with the time that it is known by.
+    fn ended(&mut self) -> io::Result<&mut File> {
+        if !self.is_ended {
+            self.file()?.set_modified(SystemTime::now())?;
+            self.is_ended = true;
+        }
+        self.file()
+    }
+
+    /// Where the body lies, and the file if it must still be flushed.
+    fn finish(mut self) -> io::Result<(Aside, Option<File>)> {
+        self.ended()?;
+        Ok((self.aside, self.file.filter(|_| !self.is_durable)))
     }
 }
 
 impl Blob for FileBlob {
     fn write(&mut self, chunk: Bytes) -> io::Result<()> {
-        self.file.write_all(&chunk)
+        self.bytes += chunk.len() as u64;
+        if self.file.is_none() && self.bytes <= HELD_MAX as u64 {
+            self.held.extend_from_slice(&chunk);
+            return Ok(());
+        }
+        self.file()?.write_all(&chunk)
     }
 
     fn sync(&mut self) -> io::Result<()> {
-        self.file.set_modified(SystemTime::now())?;
-        self.file.sync_all()
+        if self.bytes > SHARED_MAX {
+            self.ended()?.sync_all()?;
+            self.is_durable = true;
+        }
+        Ok(())
     }
 
     fn into_any(self: Box<Self>) -> Box<dyn Any> {
@@ -346,23 +426,11 @@ impl Blob for FileBlob {
 
 impl Content for FileBlob {
     fn read(&self, at: u64, max: usize) -> io::Result<Bytes> {
-        Content::read(&self.file, at, max)
-    }
-}
-
-impl FileBlob {
-    fn rename(mut self, target: &Path) -> io::Result<()> {
-        fs::rename(&self.path, target)?;
-        self.named = true;
-        sync_parent(target)
-    }
-}
-
-impl Drop for FileBlob {
-    fn drop(&mut self) {
-        if !self.named {
-            let _ = fs::remove_file(&self.path);
+        if let Some(file) = &self.file {
+            return Content::read(file, at, max);
         }
+        let from = usize::try_from(at).unwrap_or(usize::MAX).min(self.held.len());
+        Ok(Bytes::copy_from_slice(&self.held[from..self.held.len().min(from.saturating_add(max))]))
     }
 }
 
@@ -379,179 +447,28 @@ fn file_blob(blob: Box<dyn Blob>) -> io::Result<FileBlob> {
     blob.into_any().downcast().map(|blob| *blob).map_err(|_| foreign_blob())
 }
 
-/// One harmless file name for any key.
-fn file_name(key: &str) -> String {
-    let encoded = utf8_percent_encode(key, NAME).to_string();
-    let encoded = match encoded.strip_prefix('.') {
-        Some(rest) => format!("%2E{rest}"),
-        None => encoded,
-    };
-    if encoded.len() <= NAME_MAX {
-        return encoded;
-    }
-    let hash: String = Sha256::digest(key.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect();
-    format!("{}%%{hash}", &encoded[..100])
-}
-
-fn part_name((number, part): Numbered<'_>) -> String {
-    let md5 = u128::from_be_bytes(part.sums.md5.unwrap_or_default());
-    format!("{number:05}.{:016x}.{md5:032x}", part.sums.crc64)
-}
-
-/// The parts of an upload; of two with one number, which a kill can leave, the younger.
-fn load_parts(dir: &Path) -> io::Result<BTreeMap<u32, StoredPart>> {
-    let mut parts: BTreeMap<u32, StoredPart> = BTreeMap::new();
-    for (name, path) in entries(dir)? {
-        let Some((number, crc64, md5)) = parse_part_name(&name) else { continue };
-        let found = fs::metadata(path)?;
-        let (bytes, modified) = (found.len(), found.modified()?);
-        let part = StoredPart { bytes, sums: Sums { crc64, md5: Some(md5.to_be_bytes()), bytes }, modified };
-        if parts.get(&number).is_none_or(|other| other.modified < modified) {
-            parts.insert(number, part);
-        }
-    }
-    Ok(parts)
-}
-
-fn parse_part_name(name: &str) -> Option<(u32, u64, u128)> {
-    let (number, sums) = name.split_once('.')?;
-    let (crc64, md5) = sums.split_once('.')?;
-    Some((number.parse().ok()?, u64::from_str_radix(crc64, 16).ok()?, u128::from_str_radix(md5, 16).ok()?))
-}
-
-fn stamp(modified: SystemTime) -> u128 {
-    modified.duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos()
-}
-
-fn entries(dir: &Path) -> io::Result<Vec<(String, PathBuf)>> {
-    let mut entries = Vec::new();
-    for entry in fs::read_dir(dir)? {
-        let entry = entry?;
-        if let Ok(name) = entry.file_name().into_string() {
-            entries.push((name, entry.path()));
-        }
-    }
-    Ok(entries)
-}
-
-fn write_record(path: &Path, record: &impl Serialize) -> io::Result<()> {
+/// Writes a record; not yet durable.
+fn write_record(path: &Path, record: &impl Serialize) -> io::Result<File> {
     let mut file = File::create(path)?;
     file.write_all(&serde_json::to_vec(record)?)?;
-    file.sync_all()
+    Ok(file)
 }
 
-fn read_record<T: DeserializeOwned>(path: &Path) -> io::Result<T> {
-    let mut text = Vec::new();
-    File::open(path).and_then(|mut file| file.read_to_end(&mut text)).map_err(|error| at_path(path, error))?;
-    serde_json::from_slice(&text).map_err(|error| at_path(path, error.into()))
+/// The directory of a file; every path here has one.
+fn parent(path: &Path) -> PathBuf {
+    path.parent().unwrap_or(path).to_owned()
 }
 
-fn at_path(path: &Path, error: io::Error) -> io::Error {
-    io::Error::new(error.kind(), format!("{}: {error}", path.display()))
-}
-
-fn sync_dir(dir: &Path) -> io::Result<()> {
-    File::open(dir)?.sync_all()
-}
-
-fn sync_parent(path: &Path) -> io::Result<()> {
-    path.parent().map_or(Ok(()), sync_dir)
+/// Removes what nothing refers to any more. What stays is in nobody's way, and the next start tries again.
+fn tidy(path: &Path) {
+    if let Err(error) = remove_if_there(path) {
+        tracing::warn!(file = %path.display(), %error, "not removed");
+    }
 }
 
 fn remove_if_there(path: &Path) -> io::Result<()> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::super::{Catalog, Checksums, Kind, NewObject};
-    use super::*;
-
-    fn at(key: &str) -> Address {
-        Address { bucket: Bucket::new("demo").unwrap(), key: key.to_owned() }
-    }
-
-    fn open(root: &Path) -> Catalog {
-        let catalog = Catalog::open(Box::new(DirMedium::open(root).unwrap())).unwrap();
-        catalog.make_bucket(&Bucket::new("demo").unwrap(), BucketRecord::new()).unwrap();
-        catalog
-    }
-
-    fn put(catalog: &Catalog, key: &str, text: &'static str) {
-        let mut blob = catalog.blob().unwrap();
-        blob.write(Bytes::from_static(text.as_bytes())).unwrap();
-        blob.sync().unwrap();
-        let mut sums = Checksums::new(true);
-        sums.update(text.as_bytes());
-        let new = NewObject { sums: sums.finish(), headers: Vec::new(), kind: Kind::Normal };
-        catalog.put_object(&at(key), blob, new, false).unwrap();
-    }
-
-    fn metas(root: &Path) -> Vec<PathBuf> {
-        entries(&root.join("buckets/demo/meta")).unwrap().into_iter().map(|(_, path)| path).collect()
-    }
-
-    #[test]
-    fn a_kill_between_the_two_files_of_an_object_leaves_the_old_version() {
-        let dir = tempfile::tempdir().unwrap();
-        put(&open(dir.path()), "k", "old");
-        let never_came = dir.path().join("buckets/demo/meta/k.12345.json");
-        fs::write(&never_came, b"{ torn").unwrap();
-        fs::write(dir.path().join("buckets/demo/meta/other.1.json"), b"").unwrap();
-        let catalog = open(dir.path());
-        assert_eq!(catalog.object(&at("k")).unwrap().bytes, 3);
-        assert_eq!(catalog.open_object(&at("k")).unwrap().1.read(0, 9).unwrap(), "old");
-        assert!(catalog.object(&at("other")).is_err());
-        assert_eq!(metas(dir.path()).len(), 1);
-    }
-
-    #[test]
-    fn overwriting_leaves_one_pair_of_files_and_deleting_none() {
-        let dir = tempfile::tempdir().unwrap();
-        let catalog = open(dir.path());
-        for text in ["one", "two", "three"] {
-            put(&catalog, "k", text);
-        }
-        assert_eq!(metas(dir.path()).len(), 1);
-        assert_eq!(fs::read(dir.path().join("buckets/demo/objects/k")).unwrap(), b"three");
-        catalog.delete_object(&at("k")).unwrap();
-        assert_eq!(metas(dir.path()).len(), 0);
-        assert_eq!(entries(&dir.path().join("incoming")).unwrap().len(), 0);
-    }
-
-    #[test]
-    fn a_file_changed_by_hand_is_not_shown_and_not_destroyed() {
-        let dir = tempfile::tempdir().unwrap();
-        put(&open(dir.path()), "k", "text");
-        let data = dir.path().join("buckets/demo/objects/k");
-        fs::write(&data, "edited").unwrap();
-        File::options().write(true).open(&data).unwrap().set_modified(UNIX_EPOCH).unwrap();
-        assert!(open(dir.path()).object(&at("k")).is_err());
-        assert_eq!(fs::read(&data).unwrap(), b"edited");
-        assert_eq!(metas(dir.path()).len(), 1);
-    }
-
-    #[test]
-    fn long_keys_with_one_beginning_have_names_of_their_own() {
-        let beginning = "x".repeat(1000);
-        assert_ne!(file_name(&format!("{beginning}a")), file_name(&format!("{beginning}b")));
-    }
-
-    proptest! {
-        #[test]
-        fn the_name_of_any_key_is_one_harmless_file_name(key in "(?s).{1,300}") {
-            let name = file_name(&key);
-            prop_assert!(name.len() <= NAME_MAX && !name.starts_with('.'));
-            prop_assert!(name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_~.%".contains(&b)), "{}", name);
-            if !name.contains("%%") {
-                let back = percent_encoding::percent_decode_str(&name).decode_utf8().unwrap();
-                prop_assert_eq!(back, key);
-            }
-        }
     }
 }

@@ -177,10 +177,15 @@ pub(crate) struct Survivors {
     pub uploads: Vec<(UploadId, Upload, BTreeMap<u32, StoredPart>)>,
 }
 
+/// Length of a body up to which no medium waits for a disk before it takes the blob.
+pub(crate) const HELD_MAX: usize = 64 << 10;
+
 /// Bytes on their way in, which can be read again. Dropped before it was handed to its medium, it leaves nothing.
 pub(crate) trait Blob: Content {
+    /// Waits for a disk, if ever, from the byte on that makes it longer than [`HELD_MAX`].
     fn write(&mut self, chunk: Bytes) -> io::Result<()>;
-    /// Makes the bytes durable, still under no name.
+    /// Ends the bytes. They are durable at the latest when the medium has taken the blob. Waits as [`Self::write`]
+    /// does.
     fn sync(&mut self) -> io::Result<()>;
     fn into_any(self: Box<Self>) -> Box<dyn std::any::Any>;
 }
@@ -199,6 +204,14 @@ pub(crate) trait Medium: Send + Sync {
     /// MD5 is computed whether or not a client asks.
     fn wants_md5(&self) -> bool;
     fn load(&self) -> io::Result<Survivors>;
+    /// Whether there is an object that cannot be shown because what is known of it is damaged.
+    fn hides(&self, _: &Address) -> bool {
+        false
+    }
+    /// Whether there is an upload that cannot be shown because what is known of it is damaged.
+    fn hides_upload(&self, _: &UploadId) -> bool {
+        false
+    }
     fn make_bucket(&self, _: &Bucket, _: &BucketRecord) -> io::Result<()> {
         Ok(())
     }
@@ -207,9 +220,13 @@ pub(crate) trait Medium: Send + Sync {
         Ok(())
     }
     /// Forgets an empty bucket.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::DirectoryNotEmpty`] if it holds something that is not shown.
     fn delete_bucket(&self, _: &Bucket) -> io::Result<()> {
         Ok(())
     }
+    /// Does not wait for a disk.
     fn blob(&self) -> io::Result<Box<dyn Blob>>;
     /// Shows `blob` as the object, in place of an older one. Answers with the time that it is known by.
     fn put_object(&self, at: &Address, blob: Box<dyn Blob>, object: &Object) -> io::Result<SystemTime>;
