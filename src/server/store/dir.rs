@@ -60,6 +60,7 @@ fn lock(file: &File) -> rustix::io::Result<()> {
     let begun = Instant::now();
     loop {
         match rustix::fs::flock(file, FlockOperation::NonBlockingLockExclusive) {
+            Err(Errno::INTR) => {}
             Err(Errno::WOULDBLOCK) if begun.elapsed() < PATIENCE => std::thread::sleep(LOOK_EVERY),
             result => return result,
         }
@@ -242,7 +243,7 @@ impl Medium for DirMedium {
         let mut modified = blob.file.metadata()?.modified()?;
         if old == Some(modified) {
             // Two versions within one tick of the filesystem's clock: no filesystem ticks slower than two seconds.
-            blob.file.set_modified(modified + Duration::from_secs(2))?;
+            blob.file.set_modified(modified.checked_add(Duration::from_secs(2)).unwrap_or(modified))?;
             blob.file.sync_all()?;
             modified = blob.file.metadata()?.modified()?;
         }
