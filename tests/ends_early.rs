@@ -51,10 +51,12 @@ fn every_signal_that_asks_for_the_end_leaves_time_to_clean_up() {
     let store = Served::start(scratch.path());
     let (file, _) = random_file(scratch.path(), 4 << 20, 1);
     for signal in ["HUP", "INT", "QUIT", "TERM"] {
-        let mut run = slow_put(&file, &store).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        let mut run = slow_put(&file, &store).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
         until(&store, |store| !store.open_uploads().is_empty());
         send(signal, &run);
         assert_eq!(end(&mut run).code(), Some(130), "{signal}");
+        let said = io::read_to_string(run.stderr.take().unwrap()).unwrap();
+        assert!(said.contains("begins again"), "nothing was kept that could be resumed: {said}");
         assert_eq!(store.open_uploads().len(), 0, "{signal}");
     }
 }
@@ -133,4 +135,31 @@ fn an_answer_that_cannot_be_written_is_no_success() {
         drop(reader);
         assert_eq!(exit_code(&command.stdout(writer).output().unwrap()), 1, "{arguments:?}: nobody reads");
     }
+}
+
+#[test]
+fn progress_that_is_wanted_is_shown_where_there_is_no_terminal() {
+    let scratch = tempfile::tempdir().unwrap();
+    let store = Served::start_null();
+    let (file, _) = random_file(scratch.path(), 400 << 10, 1);
+    let shown = |when| {
+        let output = put(&file, &store.endpoint, &["--part-size", "100KiB", "--progress", when]).output().unwrap();
+        assert_eq!(exit_code(&output), 0);
+        text(&output.stderr)
+    };
+    assert!(shown("always").contains("parts done"));
+    assert!(!shown("auto").contains("parts done"));
+}
+
+#[test]
+fn an_age_beyond_all_time_is_an_age() {
+    let store = Served::start_null();
+    let mut abort = haul();
+    abort.args(["uploads", "abort", "oss://demo", "--older-than", "500000000000years"]);
+    let output = abort.args(["--endpoint", &store.endpoint, "--region", "cn-hangzhou"]).output().unwrap();
+    assert!(matches!(exit_code(&output), 0 | 2), "{}", text(&output.stderr));
+    let mut abort = haul();
+    abort.args(["uploads", "abort", "oss://demo", "--older-than", "18446744073709551615s"]);
+    let output = abort.args(["--endpoint", &store.endpoint, "--region", "cn-hangzhou"]).output().unwrap();
+    assert_eq!(exit_code(&output), 0, "{}", text(&output.stderr));
 }

@@ -27,7 +27,7 @@ pub(crate) use recovery::described_otherwise;
 #[non_exhaustive]
 pub enum CheckpointError {
     /// Choose another place for the checkpoint, or make room.
-    #[error("cannot write the checkpoint {}: {cause}; make room or choose another place for it", path.display())]
+    #[error("cannot write the checkpoint {}: {cause}; {}", path.display(), advice(cause))]
     Unwritable { path: PathBuf, cause: Arc<io::Error> },
     /// Choose another place, or make it readable.
     #[error("cannot read the checkpoint {}: {cause}", path.display())]
@@ -47,6 +47,17 @@ pub enum CheckpointError {
     /// A bug: the thread that writes the journal is gone.
     #[error("the journal of {} has stopped", path.display())]
     Stopped { path: PathBuf },
+}
+
+/// What helps against what the system said. Room helps only where it is missing.
+fn advice(cause: &io::Error) -> &'static str {
+    match cause.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => "make room or choose another place for it",
+        io::ErrorKind::FileTooLarge => "allow longer files (ulimit -f) or choose another place for it",
+        io::ErrorKind::OutOfMemory | io::ErrorKind::WouldBlock => "allow this process more memory and processes",
+        _ if matches!(cause.raw_os_error(), Some(libc::EMFILE | libc::ENFILE)) => "allow more open files (ulimit -n)",
+        _ => "choose another place for it",
+    }
 }
 
 struct Owner(Option<u32>);

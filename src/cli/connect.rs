@@ -60,8 +60,7 @@ impl Place {
 
 /// A runtime that only waits: the client's own threads do the work.
 pub fn runtime() -> Result<tokio::runtime::Runtime, Error> {
-    let built = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    built.map_err(|cause| Error::System { what: "start the runtime", cause })
+    haul::os::threads::waiting().map_err(|cause| Error::System { what: "start the runtime", cause })
 }
 
 /// Waits for `work`; the client's own threads do it.

@@ -33,6 +33,17 @@ impl Failure {
         Error::System { what: "handle signals", cause }.into()
     }
 
+    /// What to do next after an upload: whether the same command resumes it depends on there being a checkpoint.
+    pub fn of_upload(self, keeps_checkpoint: bool) -> Self {
+        let hint = match self.code {
+            RETRY_LATER if keeps_checkpoint => Some("run the same command again later; it resumes where it stopped"),
+            INTERRUPTED if keeps_checkpoint => Some("run the same command again to resume"),
+            INTERRUPTED => Some("without a checkpoint the same command begins again"),
+            _ => self.hint,
+        };
+        Self { hint, ..self }
+    }
+
     pub fn usage(message: impl Into<String>) -> Self {
         Self::new(USAGE, message)
     }
@@ -42,11 +53,14 @@ impl From<Error> for Failure {
     fn from(error: Error) -> Self {
         let code = code(&error);
         let hint = match error.fault_kind() {
-            _ if matches!(error, Error::Receipt { .. }) => Some("choose another place for the receipt"),
+            _ if matches!(error, Error::Receipt { .. }) && lack(&error).is_none() => {
+                Some("choose another place for the receipt")
+            }
             _ if matches!(error, Error::StoredWithoutReceipt { .. }) => Some(
                 "choose another place for the receipt and run the same command: of an upload in parts nothing is sent again",
             ),
             _ if suspects(&error).is_some() => suspects(&error),
+            _ if lack(&error).is_some() => lack(&error),
             _ if is_about_the_reader(&error) => Some("choose another --reader, or leave the choice to haul: auto"),
             Some(FaultKind::ClockSkew) => Some("set the clock of this machine right, then run the same command again"),
             Some(FaultKind::Untrusted) => Some("send nothing to it; if the server is yours, put its TLS right"),
@@ -68,6 +82,35 @@ impl From<Error> for Failure {
 fn is_about_the_reader(error: &Error) -> bool {
     matches!(error, Error::Source(SourceError::Reader { .. }))
 }
+
+/// What this process was refused by the system, if that is why: neither the file nor the disk is to blame then.
+fn lack(error: &Error) -> Option<&'static str> {
+    let cause = match error {
+        Error::Source(
+            SourceError::Open { cause, .. } | SourceError::Read { cause, .. } | SourceError::NoMemory { cause },
+        ) => cause,
+        Error::Checkpoint(
+            CheckpointError::Unwritable { cause, .. }
+            | CheckpointError::Unreadable { cause, .. }
+            | CheckpointError::NoThread { cause },
+        ) => &**cause,
+        Error::System { cause, .. } | Error::Receipt { cause, .. } => cause,
+        _ => return None,
+    };
+    match cause.raw_os_error() {
+        _ if matches!(error, Error::Source(SourceError::NoMemory { .. })) => Some(MEMORY),
+        Some(libc::ENOMEM) => Some(MEMORY),
+        Some(libc::EAGAIN) => Some(
+            "allow this process more threads (ulimit -u, the limit of processes of the container) or more memory, or \
+             use fewer: --threads 1",
+        ),
+        Some(libc::EMFILE | libc::ENFILE) => Some("allow more open files (ulimit -n), or use fewer: --parallel 2"),
+        _ => None,
+    }
+}
+
+const MEMORY: &str =
+    "allow this process more memory (ulimit -v, the limit of the container), or hold less: --reader pread --parallel 2";
 
 /// What to suspect where bytes are not what they were: whatever lies between the two places that were compared.
 fn suspects(error: &Error) -> Option<&'static str> {
@@ -100,6 +143,7 @@ fn code(error: &Error) -> u8 {
         Error::Settings(_) | Error::Name(_) | Error::Tls(_) => USAGE,
         Error::Plan(_) => REFUSED,
         _ if is_about_the_reader(error) => USAGE,
+        Error::Source(_) if lack(error).is_some() => OTHER,
         Error::Source(_) => SOURCE,
         Error::Checkpoint(CheckpointError::NoThread { .. }) => OTHER,
         Error::Checkpoint(_) => CHECKPOINT,
@@ -131,14 +175,11 @@ fn hint(code: u8) -> Option<&'static str> {
             "`haul credentials` says which key is used and until when; check it, its rights, the region and the clock"
         }
         REFUSED => "check the bucket, the key and the options against what the store says",
-        INTEGRITY => {
-            "suspect memory, disk or network; a checkpoint is kept, and nothing in the store is to be trusted yet"
-        }
-        RETRY_LATER => "run the same command again later; it goes on where it stopped",
+        INTEGRITY => "suspect memory, disk or network; nothing in the store is to be trusted yet",
+        RETRY_LATER => "run the same command again later",
         CHECKPOINT => {
             "choose another place with --checkpoint PATH or --checkpoint-dir DIR, or do without: --no-checkpoint"
         }
-        INTERRUPTED => "run the same command again to go on",
         _ => return None,
     })
 }

@@ -45,12 +45,15 @@ pub fn run(put: &Put, quiet: bool, verbose: u8) -> Result<(), Failure> {
         }
         return Ok(());
     }
+    let keeps_checkpoint = request.checkpoint != CheckpointAt::Off;
     let bar = Bar::new(put.progress, quiet);
     let screen = Screen { connect: &put.connect, json: put.json, quiet, verbose: verbose > 0, warnings: 0, bar };
-    let (done, warnings) = runtime.block_on(async {
-        let mut signals = Signals::listen()?;
-        watch(client.upload(request), screen, &mut signals).await
-    })?;
+    let (done, warnings) = runtime
+        .block_on(async {
+            let mut signals = Signals::listen()?;
+            watch(client.upload(request), screen, &mut signals).await
+        })
+        .map_err(|error: Error| Failure::from(error).of_upload(keeps_checkpoint))?;
     if put.json {
         report::print(report::done(&done, &url, warnings));
     } else if !quiet {
@@ -153,6 +156,7 @@ struct Screen<'a> {
 
 impl Screen<'_> {
     fn show(&mut self, event: &Event) {
+        self.bar.note(event);
         self.warnings += u32::from(matches!(event, Event::Warning { .. } | Event::LeftOpen { .. }));
         if self.json {
             report::event(event);
@@ -182,7 +186,10 @@ async fn watch(
                 Some(event) => screen.show(&event),
                 None => break,
             },
-            _ = redraw.tick() => screen.bar.update(transfer.progress()),
+            _ = redraw.tick() => {
+                let verifying = transfer.activities().iter().any(|activity| activity.operation == "HeadObject");
+                screen.bar.update(transfer.progress(), verifying);
+            }
             asked = signals.next(cancelled) => {
                 if asked == Asked::WhatIsGoingOn {
                     screen.bar.say(&report::activities(transfer.progress(), &transfer.activities()));

@@ -18,7 +18,7 @@ use zeroize::Zeroizing;
 use super::exit::{Failure, OTHER};
 use super::report::print;
 use super::signals::Stop;
-use super::{file, output};
+use super::{file, output, panics};
 
 /// Where the secret comes from: never from the command line, which every user of the machine can read.
 const SECRET: &str = "OSS_ACCESS_KEY_SECRET";
@@ -231,6 +231,7 @@ async fn serve(args: &ServeArgs, config: Config) -> Result<(), ServeError> {
     let mut stop = Stop::listen().map_err(io::Error::other)?;
     let server = Server::bind(config).await?;
     announce(args, &server)?;
+    panics::survive();
     server.run(stop.asked()).await;
     Ok(())
 }

@@ -75,8 +75,8 @@ impl Stop {
     pub async fn asked(&mut self) {
         std::future::poll_fn(|task| {
             // All of them, as each wakes for itself.
-            let told = self.0.iter_mut().fold(false, |told, signal| signal.poll_recv(task).is_ready() || told);
-            if told || is_asked() { Poll::Ready(()) } else { Poll::Pending }
+            let told = self.0.iter_mut().filter_map(|signal| signal.poll_recv(task).is_ready().then_some(())).count();
+            if told > 0 || is_asked() { Poll::Ready(()) } else { Poll::Pending }
         })
         .await
     }

@@ -103,13 +103,16 @@ pub fn budget_bytes(text: &str) -> Result<u64, String> {
     }
 }
 
-/// A time of at least a second.
+/// Longest time that an option means: more is as good as no limit, and cannot be reckoned with.
+const TIME_MAX: std::time::Duration = std::time::Duration::from_secs(10 * 365 * 24 * 60 * 60);
+
+/// A time of at least a second; more than ten years count as ten.
 ///
 /// # Errors
 /// A text for clap when this is no time, or a shorter one.
 pub fn idle_timeout(text: &str) -> Result<std::time::Duration, String> {
     let time = humantime::parse_duration(text).map_err(|e| e.to_string())?;
-    if time < std::time::Duration::from_secs(1) { Err("write 1s or more".to_owned()) } else { Ok(time) }
+    if time < std::time::Duration::from_secs(1) { Err("write 1s or more".to_owned()) } else { Ok(time.min(TIME_MAX)) }
 }
 
 #[cfg(test)]

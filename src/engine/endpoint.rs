@@ -14,6 +14,9 @@ use crate::model::retry::{Fault, FaultKind, RetryBudget};
 /// A clock that is off by less is right: requests are signed to the second and may be minutes old.
 const CLOCK_TOLERANCE_MS: i64 = 60_000;
 
+/// The last day that is believed, after 1970: HTTP has no years after 9999, and clocks go on.
+const DATE_MAX: Duration = Duration::from_secs(253_370_764_800);
+
 pub(crate) struct Endpoint {
     origin: Instant,
     pace: Mutex<Pace>,
@@ -76,7 +79,11 @@ impl Endpoint {
     }
 
     /// Sets our idea of the store's clock. Gives by how many seconds it is ahead of this machine's, unless that was known.
+    /// A date that HTTP could not write a moment later is that of no clock.
     pub fn set_clock(&self, date: SystemTime) -> Option<i64> {
+        if date > SystemTime::UNIX_EPOCH + DATE_MAX {
+            return None;
+        }
         let ahead = match date.duration_since(SystemTime::now()) {
             Ok(ahead) => i64::try_from(ahead.as_millis()).ok()?,
             Err(behind) => -i64::try_from(behind.duration().as_millis()).ok()?,
@@ -103,6 +110,9 @@ mod tests {
         assert!(endpoint.time() > SystemTime::now() + hours - Duration::from_secs(60));
         assert!(endpoint.set_clock(SystemTime::now() - hours).is_some());
         assert!(endpoint.time() < SystemTime::now() - hours + Duration::from_secs(60));
+        let last = SystemTime::UNIX_EPOCH + Duration::from_secs(253_402_300_799);
+        assert_eq!(endpoint.set_clock(last), None, "a moment later there is no date that HTTP can write");
+        assert!(endpoint.time() < SystemTime::now());
     }
 
     #[test]

@@ -77,7 +77,7 @@ impl Times {
     fn new(at: SystemTime, expires: SystemTime) -> Self {
         match expires.duration_since(at) {
             Ok(left) if !left.is_zero() => {
-                let early = (left * 4 / 5).min(left.saturating_sub(LEFT_MIN)).max(left / 2);
+                let early = (left - left / 5).min(left.saturating_sub(LEFT_MIN)).max(left / 2);
                 Self { renew: at + early, end: expires }
             }
             _ => Self { renew: at + AGAIN_AFTER, end: at + AGAIN_AFTER },
@@ -332,5 +332,11 @@ mod tests {
         let keyring = Keyring::fixed(Credentials::new("id", "s"), &ClientSettings::new("x")).unwrap();
         let key = keyring.current().await.unwrap();
         assert_eq!(keyring.judge(&key, expired()).await.unwrap_err().kind, FaultKind::Credentials);
+    }
+
+    #[test]
+    fn an_end_beyond_all_calendars_is_an_end() {
+        let end = AT + seconds(i64::MAX as u64);
+        assert!(Times::new(AT, end).renew < end);
     }
 }

@@ -3,6 +3,8 @@
 //! Half of it goes to pooled buffers, the rest to connections. What is mapped of files is page cache that the kernel can take
 //! back; it is kept to the same size all the same.
 
+use rustix::process::{Resource, getrlimit};
+
 use super::cgroup;
 use crate::net::connect::TLS_BUFFER_BYTES;
 use crate::source::buffer::CHUNK_BYTES;
@@ -20,7 +22,7 @@ pub(crate) struct Memory {
     /// All of it, in bytes; `None` if it is not bounded.
     pub limit: Option<u64>,
     pub buffer_bytes: usize,
-    /// Of files, that may stay mapped.
+    /// Of files, that may stay mapped. 0 where the address space of the process is limited.
     pub mapped_bytes: u64,
     /// Parts that may be in flight, and as many as there are buffers for.
     pub parts_max: u32,
@@ -53,10 +55,18 @@ fn fewer(parts_max: u32) -> String {
 }
 
 impl Memory {
-    /// - `asked`: the limit in bytes; `None`: a quarter of what the control group allows, and never too little for one part.
+    /// - `asked`: the limit in bytes; `None`: a quarter of what the control group and `setrlimit` allow, and never too little
+    ///   for one part.
     /// - `buffer_bytes`: never more for buffers.
     pub fn new(asked: Option<u64>, tls: bool, buffer_bytes: usize) -> Result<Self, TooLittle> {
-        Self::within(asked, cgroup::memory_limit(), tls, buffer_bytes)
+        let address_space = limit_of(Resource::As);
+        let around = [cgroup::memory_limit(), address_space, limit_of(Resource::Data)];
+        let mut memory = Self::within(asked, around.into_iter().flatten().min(), tls, buffer_bytes)?;
+        if address_space.is_some() {
+            // Each part in flight would take a window of it.
+            memory.mapped_bytes = 0;
+        }
+        Ok(memory)
     }
 
     fn within(asked: Option<u64>, group: Option<u64>, tls: bool, buffer_bytes: usize) -> Result<Self, TooLittle> {
@@ -102,6 +112,10 @@ impl Memory {
         let connections = self.per_part * u64::from(parts);
         connections + connections.clamp(2 * CHUNK_BYTES as u64, self.buffer_bytes_max)
     }
+}
+
+fn limit_of(resource: Resource) -> Option<u64> {
+    getrlimit(resource).current
 }
 
 fn count(number: u64) -> u32 {

@@ -34,10 +34,15 @@ pub(super) struct Deadline {
     mark: (Instant, Traffic),
 }
 
+/// Whoever wants to wait for longer waits for so long.
+const WINDOW_MAX: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);
+
 impl Deadline {
     /// - `window`: longest time without progress.
     /// - `body_bytes`: length of the request's body.
     pub fn new(window: Duration, body_bytes: u64, now: Instant, traffic: Traffic) -> Self {
+        // Twice as long must still be a time.
+        let window = window.min(WINDOW_MAX);
         Self { window, body_bytes, begun: now, step: Step::Sending, mark: (now, traffic) }
     }
 
@@ -126,5 +131,12 @@ mod tests {
     #[test]
     fn an_exchange_that_is_just_fast_enough_for_ever_ends_all_the_same() {
         assert_eq!(end(&[(Step::Receiving, 100_000, 0, 1024)]).unwrap().0, 120 + PART / 1024);
+    }
+
+    #[test]
+    fn a_window_without_end_is_no_trouble() {
+        let now = Instant::now();
+        let mut deadline = Deadline::new(Duration::MAX, u64::MAX, now, Traffic::default());
+        assert_eq!(deadline.overdue(now, Step::Sending, Traffic::default()), None);
     }
 }

@@ -5,6 +5,7 @@
 //! a runtime has all threads that it cannot do without, or there is none, and the caller hears why.
 
 use std::io;
+use std::os::unix::net::UnixStream;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::{Arc, OnceLock};
 use std::thread;
@@ -24,12 +25,30 @@ const KEPT: Duration = Duration::MAX;
 /// # Errors
 /// What the system says when it refuses a thread or its memory; none is left then.
 pub fn runtime(workers: usize, name: &str) -> io::Result<Runtime> {
+    check_descriptors()?;
     check(workers + 1 + OF_A_TRANSFER)?;
     let of_its_own = || thread::Builder::new().name(format!("{name}-start"));
     thread::scope(|scope| {
         let building = of_its_own().spawn_scoped(scope, || build(workers, name))?;
         building.join().unwrap_or_else(|panic| resume_unwind(panic))
     })
+}
+
+/// A runtime that only waits, on the thread of its caller.
+///
+/// # Errors
+/// What the system says when it refuses descriptors.
+pub fn waiting() -> io::Result<Runtime> {
+    check_descriptors()?;
+    Builder::new_current_thread().enable_all().build()
+}
+
+/// Whether the system gives as many descriptors as a runtime opens: one to wait with, one to be woken by, and the ends of a
+/// pipe for signals, once more for itself. For some of them tokio panics.
+fn check_descriptors() -> io::Result<()> {
+    let pair = UnixStream::pair;
+    let _open = (pair()?, pair()?, pair()?);
+    Ok(())
 }
 
 /// Whether the system gives so many threads at a time. tokio says what it says with a panic, so it is asked before.

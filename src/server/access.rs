@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::task::{Context, Poll};
-use std::time::Instant;
+use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
@@ -73,6 +73,12 @@ pub(crate) struct Entry {
 /// Now, as logs write it: RFC 3339 with milliseconds.
 pub(crate) fn timestamp() -> String {
     jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%S.%3fZ").to_string()
+}
+
+/// A time as HTTP writes it. It knows none before 1970 and none after 9999: the nearest that it knows is written then.
+pub(crate) fn http_date(at: SystemTime) -> String {
+    let last = SystemTime::UNIX_EPOCH + Duration::from_secs(253_402_300_799);
+    httpdate::fmt_http_date(at.clamp(SystemTime::UNIX_EPOCH, last))
 }
 
 /// A thread that writes lines.

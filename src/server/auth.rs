@@ -17,6 +17,7 @@ use hmac::{Hmac, KeyInit, Mac};
 use zeroize::Zeroizing;
 
 use super::AccessKey;
+use super::access::http_date;
 use super::errors::{Code, Failure};
 use super::request::Request;
 
@@ -171,8 +172,8 @@ impl Validity {
                 Err(Failure::new(Code::AccessDenied, "The signed URL is not valid yet."))
             }
             Self::Until { end, .. } if now > *end => Err(Failure::new(Code::AccessDenied, "Request has expired.")
-                .with("Expires", httpdate::fmt_http_date(*end))
-                .with("ServerTime", httpdate::fmt_http_date(now))),
+                .with("Expires", http_date(*end))
+                .with("ServerTime", http_date(now))),
             Self::Until { .. } => Ok(()),
         }
     }
@@ -185,8 +186,8 @@ fn check_clock(date: SystemTime, now: SystemTime) -> Result<(), Failure> {
     }
     let message = "The date of the request differs from the time of the server by more than 15 minutes.";
     Err(Failure::new(Code::RequestTimeTooSkewed, message)
-        .with("RequestTime", httpdate::fmt_http_date(date))
-        .with("ServerTime", httpdate::fmt_http_date(now)))
+        .with("RequestTime", http_date(date))
+        .with("ServerTime", http_date(now)))
 }
 
 /// The single most useful debugging aid: both sides can compare what was signed.

@@ -14,7 +14,7 @@ use base64::engine::general_purpose::STANDARD;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, DATE, HeaderName, HeaderValue, SERVER};
 use http::{HeaderMap, Method, StatusCode};
 
-use super::access::{self, AccessLog, Entry, Meter, Visit};
+use super::access::{self, AccessLog, Entry, Meter, Visit, http_date};
 use super::auth::{Caller, Verifier};
 use super::errors::{Code, Failure, document};
 use super::faults::{Before, FaultLog, Faults, Injected, InjectedError, Injection, Subject};
@@ -250,7 +250,7 @@ fn finish(answer: Answer) -> http::Response<Outgoing> {
     let now = SystemTime::now();
     let elapsed = now.duration_since(UNIX_EPOCH).unwrap_or_default();
     put(headers, SERVER, "AliyunOSS");
-    put(headers, DATE, &httpdate::fmt_http_date(now));
+    put(headers, DATE, &http_date(now));
     put(headers, HeaderName::from_static("x-oss-server-time"), &elapsed.as_millis().to_string());
     if !headers.contains_key(http::header::CONNECTION) {
         put(headers, http::header::CONNECTION, "keep-alive");

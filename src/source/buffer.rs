@@ -4,7 +4,7 @@
 //! Memory is a sum: at most [`BufferPool::bytes_max`], whatever the number of files, parts and readers. A lease waits
 //! when all buffers are out; each is back in the pool when the last clone of its [`Bytes`] is dropped.
 
-use std::alloc::{Layout, handle_alloc_error};
+use std::io;
 use std::ops::Range;
 use std::ptr::NonNull;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -40,18 +40,17 @@ struct Slab {
 impl Slab {
     /// - `bytes`: a multiple of [`CHUNK_BYTES`], [`SLAB_BYTES`] at most. Less is not worth a huge page, which is in memory as
     ///   a whole.
-    fn new(bytes: usize) -> Self {
+    fn new(bytes: usize) -> io::Result<Self> {
         let huge = bytes == SLAB_BYTES;
         let align = if huge { SLAB_BYTES } else { ALIGN };
         // What is mapped for the sake of the alignment is never touched, and takes no memory.
-        let refused = |_| handle_alloc_error(Layout::from_size_align(bytes, ALIGN).expect("both are small"));
-        let map = MmapMut::map_anon(bytes + align).unwrap_or_else(refused);
+        let map = MmapMut::map_anon(bytes + align)?;
         let offset = map.as_ptr().align_offset(align);
         if huge {
             // Without them it works as well, and slower.
             let _ = map.advise_range(Advice::HugePage, offset, bytes);
         }
-        Self { map, offset, bytes }
+        Ok(Self { map, offset, bytes })
     }
 
     fn buffers(&mut self) -> impl Iterator<Item = Buffer> {
@@ -94,6 +93,8 @@ struct Shared {
     /// One permit for each buffer that may be out.
     permits: Arc<Semaphore>,
     buffers_max: usize,
+    /// Gives memory for so many bytes of buffers.
+    map: fn(usize) -> io::Result<Slab>,
 }
 
 #[derive(Default)]
@@ -108,27 +109,39 @@ impl Shared {
         self.memory.lock().unwrap_or_else(|e| e.into_inner())
     }
 
-    /// A buffer that is free, or one of a new slab.
-    fn take(&self) -> Buffer {
+    /// A buffer that is free, or one of a new slab; `None` if the system gives no memory for more than there are.
+    ///
+    /// # Errors
+    /// What the system says if it gives no memory for even one.
+    fn take(&self) -> io::Result<Option<Buffer>> {
         let mut memory = self.memory();
         if let Some(buffer) = memory.free.pop() {
-            return buffer;
+            return Ok(Some(buffer));
         }
         let made: usize = memory.slabs.iter().map(|slab| slab.bytes).sum();
         let bytes = (self.buffers_max * CHUNK_BYTES - made).min(SLAB_BYTES);
-        let mut slab = Slab::new(bytes);
-        memory.free.extend(slab.buffers());
-        memory.slabs.push(slab);
-        memory.free.pop().expect("as there is a permit, not all buffers were made")
+        match (self.map)(bytes).or_else(|_| (self.map)(CHUNK_BYTES)) {
+            Ok(mut slab) => {
+                memory.free.extend(slab.buffers());
+                memory.slabs.push(slab);
+                Ok(Some(memory.free.pop().expect("as there is a permit, not all buffers were made")))
+            }
+            Err(_) if made > 0 => Ok(None),
+            Err(cause) => Err(cause),
+        }
     }
 }
 
 impl BufferPool {
     /// A pool of as many buffers as fit in `bytes`, at least two.
     pub fn new(bytes: usize) -> Self {
+        Self::mapped_by(Slab::new, bytes)
+    }
+
+    fn mapped_by(map: fn(usize) -> io::Result<Slab>, bytes: usize) -> Self {
         let buffers_max = (bytes / CHUNK_BYTES).clamp(2, Semaphore::MAX_PERMITS);
         let permits = Arc::new(Semaphore::new(buffers_max));
-        Self { shared: Arc::new(Shared { memory: Mutex::default(), permits, buffers_max }) }
+        Self { shared: Arc::new(Shared { memory: Mutex::default(), permits, buffers_max, map }) }
     }
 
     /// Most memory that the pool ever holds, in bytes.
@@ -136,20 +149,34 @@ impl BufferPool {
         self.shared.buffers_max * CHUNK_BYTES
     }
 
-    /// A buffer, once one is free; first come, first served.
-    pub async fn lease(&self) -> Lease {
-        let permit = self.shared.permits.clone().acquire_owned().await;
-        self.lease_with(permit.expect("the semaphore is never closed"))
+    /// A buffer, once one is free; first come, first served. Where memory is refused, those that are there have to do.
+    ///
+    /// # Errors
+    /// What the system says if there is no memory for even one.
+    pub async fn lease(&self) -> io::Result<Lease> {
+        loop {
+            let permit = self.shared.permits.clone().acquire_owned().await;
+            if let Some(lease) = self.lease_with(permit.expect("the semaphore is never closed"))? {
+                return Ok(lease);
+            }
+        }
     }
 
     /// A buffer, if one is free now.
     pub fn try_lease(&self) -> Option<Lease> {
         let permit = self.shared.permits.clone().try_acquire_owned().ok()?;
-        Some(self.lease_with(permit))
+        self.lease_with(permit).ok().flatten()
     }
 
-    fn lease_with(&self, permit: OwnedSemaphorePermit) -> Lease {
-        Lease { buffer: Some(self.shared.take()), pool: self.shared.clone(), _permit: permit }
+    fn lease_with(&self, permit: OwnedSemaphorePermit) -> io::Result<Option<Lease>> {
+        match self.shared.take()? {
+            Some(buffer) => Ok(Some(Lease { buffer: Some(buffer), pool: self.shared.clone(), _permit: permit })),
+            // The pool is smaller from now on: each buffer that there is has a permit of its own.
+            None => {
+                permit.forget();
+                Ok(None)
+            }
+        }
     }
 }
 
@@ -202,6 +229,8 @@ impl AsRef<[u8]> for Frozen {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
     use super::*;
 
     #[test]
@@ -254,11 +283,38 @@ mod tests {
     #[tokio::test]
     async fn who_waits_gets_the_buffer_that_comes_back() {
         let pool = BufferPool::new(0);
-        let (one, two) = (pool.lease().await, pool.lease().await);
+        let (one, two) = (pool.lease().await.unwrap(), pool.lease().await.unwrap());
         let mut waiting = Box::pin(pool.lease());
         assert!(futures_util::poll!(&mut waiting).is_pending());
         drop(one);
-        waiting.await;
+        waiting.await.unwrap();
         drop(two);
+    }
+
+    #[tokio::test]
+    async fn where_memory_is_refused_the_buffers_that_are_there_have_to_do() {
+        static SLABS: AtomicUsize = AtomicUsize::new(0);
+        /// Two, and no more.
+        fn some(bytes: usize) -> io::Result<Slab> {
+            if SLABS.fetch_add(1, Relaxed) < 2 { Slab::new(bytes) } else { Err(io::ErrorKind::OutOfMemory.into()) }
+        }
+        let pool = BufferPool::mapped_by(some, 100 * CHUNK_BYTES);
+        let mut out: Vec<_> = std::iter::from_fn(|| pool.try_lease()).collect();
+        assert_eq!(out.len(), 2 * SLAB_BYTES / CHUNK_BYTES);
+        let mut waiting = Box::pin(pool.lease());
+        assert!(futures_util::poll!(&mut waiting).is_pending());
+        out.pop();
+        waiting.await.unwrap();
+        drop(out);
+        let all: Vec<_> = std::iter::from_fn(|| pool.try_lease()).collect();
+        assert_eq!(all.len(), 2 * SLAB_BYTES / CHUNK_BYTES);
+    }
+
+    #[tokio::test]
+    async fn where_there_is_no_memory_for_one_buffer_nobody_waits() {
+        fn none(_: usize) -> io::Result<Slab> {
+            Err(io::ErrorKind::OutOfMemory.into())
+        }
+        assert!(BufferPool::mapped_by(none, 0).lease().await.is_err());
     }
 }

@@ -139,6 +139,7 @@ impl SourceFile {
     pub(super) fn unreadable(&self, at: u64, cause: io::Error) -> SourceError {
         match cause.kind() {
             io::ErrorKind::UnexpectedEof => self.has_other_length("fewer"),
+            io::ErrorKind::OutOfMemory => SourceError::NoMemory { cause },
             _ => SourceError::Read { path: self.path.display().to_string(), at, cause },
         }
     }

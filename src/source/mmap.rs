@@ -18,6 +18,7 @@ use futures_util::future::ready;
 use memmap2::{Advice, Mmap, MmapOptions};
 
 use super::file::SourceFile;
+use super::pread::PreadSource;
 use super::{Reading, Source, SourceError};
 
 const PAGE: usize = 4096;
@@ -44,6 +45,8 @@ pub struct MmapSource {
     /// A page was missing under some window that is gone by now. Windows share it, and nothing else: one that held the
     /// source would keep itself mapped for ever.
     torn: Arc<AtomicBool>,
+    /// Reads what cannot be mapped for want of memory.
+    spare: Option<Arc<PreadSource>>,
 }
 
 impl MmapSource {
@@ -54,11 +57,16 @@ impl MmapSource {
     pub fn new(file: Arc<SourceFile>, mapped_bytes: u64) -> io::Result<Self> {
         install_handler()?;
         let windows_kept = (mapped_bytes / WINDOW_BYTES as u64).clamp(1, WINDOWS_KEPT as u64) as usize;
-        let source = Self { file, windows_kept, kept: Mutex::default(), torn: Arc::default() };
+        let source = Self { file, windows_kept, kept: Mutex::default(), torn: Arc::default(), spare: None };
         if source.file.bytes() > 0 {
             source.window(0)?;
         }
         Ok(source)
+    }
+
+    /// With a reader for what cannot be mapped for want of memory.
+    pub fn with_spare(self, spare: Arc<PreadSource>) -> Self {
+        Self { spare: Some(spare), ..self }
     }
 
     /// The window that holds byte `at`, mapped if it is not.
@@ -100,6 +108,12 @@ impl Source for MmapSource {
         }
         let slice = match self.chunk(at, bytes) {
             Ok(slice) => slice,
+            Err(SourceError::NoMemory { cause }) => {
+                return match &self.spare {
+                    Some(spare) => in_pieces(spare.clone(), at, bytes),
+                    None => Reading::new(ready(Err(SourceError::NoMemory { cause }))),
+                };
+            }
             Err(error) => return Reading::new(ready(Err(error))),
         };
         // Populating what is there already looks at every page once more: 14 % of an upload's CPU. The handler guards.
@@ -129,6 +143,20 @@ impl Source for MmapSource {
         let torn = self.torn.load(Ordering::Acquire) || kept.iter().any(|window| window.guard.is_torn());
         if torn { Err(self.file.missing_page(0)) } else { Ok(()) }
     }
+}
+
+/// Through buffers, which are shorter than a chunk.
+fn in_pieces(reader: Arc<PreadSource>, at: u64, bytes: usize) -> Reading {
+    Reading::new(async move {
+        let mut chunk = Vec::new();
+        chunk.try_reserve_exact(bytes).map_err(|e| SourceError::NoMemory { cause: io::Error::other(e) })?;
+        while chunk.len() < bytes {
+            let from = at + chunk.len() as u64;
+            let piece = reader.read(from, reader.chunk_at(from, at + bytes as u64)).await?;
+            chunk.extend_from_slice(&piece);
+        }
+        Ok(chunk.into())
+    })
 }
 
 /// Two reads in one; only reads that begin anywhere but at a chunk's start need it, and such are rare.

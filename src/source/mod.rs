@@ -62,6 +62,9 @@ pub enum SourceError {
     /// The disk or the filesystem failed.
     #[error("cannot read {path} at byte {at}: {cause}")]
     Read { path: String, at: u64, cause: io::Error },
+    /// Allow this process more memory, or let it hold less at a time. The file may be well.
+    #[error("no memory to read the file: {cause}")]
+    NoMemory { cause: io::Error },
     /// Choose another reader.
     #[error("cannot read {path} through {reader}: {cause}")]
     Reader { path: String, reader: ReaderKind, cause: io::Error },
@@ -87,7 +90,7 @@ impl Reading {
         let waits = Arc::new(AtomicBool::new(true));
         let (pool, still) = (pool.clone(), waits.clone());
         let result = async move {
-            let lease = pool.lease().await;
+            let lease = pool.lease().await.map_err(|cause| SourceError::NoMemory { cause })?;
             still.store(false, Relaxed);
             read(lease).await
         };
@@ -163,7 +166,7 @@ const RESIDENT_SHARE: f64 = 0.9;
 /// against pread, 12 rounds in turn); any other is read through io_uring, which leaves the page cache as it is. Blocks on
 /// the disk.
 ///
-/// - `mapped_bytes`: so much of the file may stay mapped, for the chunks to come.
+/// - `mapped_bytes`: so much of the file may stay mapped, for the chunks to come. With 0, none is mapped unasked.
 ///
 /// # Errors
 /// [`SourceError::Reader`] if the wanted reader is not to be had here. Without a wish there always is one.
@@ -174,11 +177,14 @@ pub fn choose(
     mapped_bytes: u64,
 ) -> Result<Chosen, SourceError> {
     let refused = |kind, cause| SourceError::Reader { path: file.path().display().to_string(), reader: kind, cause };
+    let pread = || Arc::new(pread::PreadSource::new(file.clone(), pool.clone()));
+    let with_spare = |source: mmap::MmapSource| source.with_spare(pread());
     if let Some(kind) = wanted {
         let source: Arc<dyn Source> = match kind {
-            ReaderKind::Pread => Arc::new(pread::PreadSource::new(file.clone(), pool.clone())),
+            ReaderKind::Pread => pread(),
             ReaderKind::Mmap => {
-                Arc::new(mmap::MmapSource::new(file.clone(), mapped_bytes).map_err(|e| refused(kind, e))?)
+                let source = mmap::MmapSource::new(file.clone(), mapped_bytes).map(with_spare);
+                Arc::new(source.map_err(|e| refused(kind, e))?)
             }
             ReaderKind::Uring => {
                 Arc::new(uring::UringSource::new(file.clone(), pool.clone()).map_err(|e| refused(kind, e))?)
@@ -190,11 +196,15 @@ pub fn choose(
     let percent = (resident * 100.0) as u32;
     if resident >= RESIDENT_SHARE {
         let reason = format!("{percent} % of the file is in the page cache");
-        return Ok(match mmap::MmapSource::new(file.clone(), mapped_bytes) {
+        if mapped_bytes == 0 {
+            let reason = format!("{reason}, but the address space of this process is limited");
+            return Ok(Chosen { source: pread(), kind: ReaderKind::Pread, reason });
+        }
+        return Ok(match mmap::MmapSource::new(file.clone(), mapped_bytes).map(with_spare) {
             Ok(source) => Chosen { source: Arc::new(source), kind: ReaderKind::Mmap, reason },
             Err(cause) => {
-                let source = Arc::new(pread::PreadSource::new(file.clone(), pool.clone()));
-                Chosen { source, kind: ReaderKind::Pread, reason: format!("{reason}, but mapping is refused: {cause}") }
+                let reason = format!("{reason}, but mapping is refused: {cause}");
+                Chosen { source: pread(), kind: ReaderKind::Pread, reason }
             }
         });
     }
@@ -205,8 +215,8 @@ pub fn choose(
             Ok(Chosen { source: Arc::new(source), kind: ReaderKind::Uring, reason })
         }
         Err(cause) => {
-            let source = Arc::new(pread::PreadSource::new(file.clone(), pool.clone()));
-            Ok(Chosen { source, kind: ReaderKind::Pread, reason: format!("io_uring is refused here: {cause}") })
+            let reason = format!("io_uring is refused here: {cause}");
+            Ok(Chosen { source: pread(), kind: ReaderKind::Pread, reason })
         }
     }
 }

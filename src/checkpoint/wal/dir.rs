@@ -175,6 +175,7 @@ fn take_lock(path: &Path) -> Result<File, LockError> {
         let mut file = open_lock(path)?;
         match flock(&file, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => {}
+            Err(rustix::io::Errno::INTR) => continue,
             Err(rustix::io::Errno::WOULDBLOCK) if begun.elapsed() < PATIENCE => {
                 std::thread::sleep(LOOK_EVERY);
                 continue;

@@ -14,6 +14,7 @@ use http_body_util::BodyExt;
 
 use super::rule::{Fault, InjectedError};
 use crate::model::object::UploadId;
+use crate::server::access::http_date;
 use crate::server::errors;
 use crate::server::operations::body::{Damage, Incoming, flipped};
 use crate::server::outgoing::{Outgoing, outgoing};
@@ -105,7 +106,7 @@ impl Injection {
             Fault::HugeXml { bytes } => response = with_document(response, huge_xml(*bytes)),
             Fault::HugeHeaders { bytes } => add_headers(&mut response, *bytes),
             Fault::Clock { .. } => {
-                let date = httpdate::fmt_http_date(self.clock(SystemTime::now()));
+                let date = http_date(self.clock(SystemTime::now()));
                 if let Ok(date) = HeaderValue::try_from(date) {
                     response.headers_mut().insert(DATE, date);
                 }

@@ -7,6 +7,7 @@ use http::StatusCode;
 use super::range::{Selection, select};
 use super::table::OVERRIDES;
 use super::{Answer, Context, body, call, conditions, restore, symlink};
+use crate::server::access::http_date;
 use crate::server::errors::{Code, Failure};
 use crate::server::request::Request;
 use crate::server::store::{Address, Content, Object};
@@ -111,6 +112,6 @@ fn describe(request: &Request, object: &Object, status: StatusCode) -> Answer {
 
 fn identify(answer: &mut Answer, object: &Object) {
     answer.set("etag", &format!("\"{}\"", object.etag));
-    answer.set("last-modified", &httpdate::fmt_http_date(object.modified));
+    answer.set("last-modified", &http_date(object.modified));
     answer.set("x-oss-hash-crc64ecma", &object.crc64.to_string());
 }

@@ -6,6 +6,7 @@ use http::StatusCode;
 
 use super::body::Incoming;
 use super::{Answer, Context, call, headers};
+use crate::server::access::http_date;
 use crate::server::errors::{Code, Failure};
 use crate::server::store::{Address, Object, storage_class};
 use crate::server::xml::parse_restore;
@@ -56,7 +57,7 @@ pub(super) fn told(object: &Object) -> Option<String> {
     let restored = Restored::of(object, now)?;
     Some(match now < restored.from {
         true => "ongoing-request=\"true\"".to_owned(),
-        false => format!("ongoing-request=\"false\", expiry-date=\"{}\"", httpdate::fmt_http_date(restored.until)),
+        false => format!("ongoing-request=\"false\", expiry-date=\"{}\"", http_date(restored.until)),
     })
 }
 

@@ -8,6 +8,7 @@ use percent_encoding::utf8_percent_encode;
 
 use super::headers::{decoded, forbids_overwrite, kept_headers};
 use super::{Answer, Context, call, writable};
+use crate::server::access::http_date;
 use crate::server::errors::{Code, Failure};
 use crate::server::store::{Address, Checksums, Kind, NewObject, Object};
 use crate::server::xml::ENCODED;
@@ -44,7 +45,7 @@ pub(super) async fn get_symlink(context: Context<'_>, at: Address) -> Result<Ans
     metadata.for_each(|(name, value)| answer.set(name, value));
     answer.set(TARGET, &utf8_percent_encode(target, ENCODED).to_string());
     answer.set("etag", &format!("\"{}\"", link.etag));
-    answer.set("last-modified", &httpdate::fmt_http_date(link.modified));
+    answer.set("last-modified", &http_date(link.modified));
     Ok(answer)
 }
 

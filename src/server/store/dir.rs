@@ -76,6 +76,7 @@ fn lock(file: &File) -> rustix::io::Result<()> {
     let begun = Instant::now();
     loop {
         match rustix::fs::flock(file, FlockOperation::NonBlockingLockExclusive) {
+            Err(Errno::INTR) => {}
             Err(Errno::WOULDBLOCK) if begun.elapsed() < PATIENCE => std::thread::sleep(LOOK_EVERY),
             result => return result,
         }
@@ -250,7 +251,8 @@ impl Medium for DirMedium {
         let mut modified = blob.ended()?.metadata()?.modified()?;
         if old == Some(modified) {
             // Two versions within one tick of the filesystem's clock: no filesystem ticks slower than two seconds.
-            blob.file()?.set_modified(modified + Duration::from_secs(2))?;
+            let later = modified.checked_add(Duration::from_secs(2)).unwrap_or(modified);
+            blob.file()?.set_modified(later)?;
             blob.is_durable = false;
             modified = blob.file()?.metadata()?.modified()?;
         }
