@@ -188,6 +188,8 @@ struct Scene {
 }
 
 const LONG: usize = 100 << 10;
+/// How long a group waits for the next of its changes.
+const OTHERS: Duration = Duration::from_millis(200);
 
 fn text(byte: u8, len: usize) -> Vec<u8> {
     (0..len).map(|i| byte ^ i as u8).collect()
@@ -205,8 +207,9 @@ impl Scene {
         let (mut group, size) = (Group::new(Box::new(disk)), least.clone());
         let groups = std::thread::spawn(move || {
             while let Ok(first) = queue.recv() {
-                let more = size.load(SeqCst) - 1;
-                group.make(std::iter::once(first).chain(queue.iter().take(more)));
+                // Two changes may share a turn: the second then comes only after the first is made.
+                let more = std::iter::from_fn(|| queue.recv_timeout(OTHERS).ok()).take(size.load(SeqCst) - 1);
+                group.make(std::iter::once(first).chain(more));
             }
         });
         let catalog = Catalog::open(Box::new(medium)).unwrap();
