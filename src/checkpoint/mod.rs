@@ -119,6 +119,8 @@ pub struct Completed {
     pub request_id: Option<String>,
     /// Whether the store named a checksum of the whole object, which then was equal.
     pub crc64_verified: bool,
+    /// Whether the file may be another one since: the parts are [`Claims`] until the object is found to be the file.
+    pub claimed: bool,
 }
 
 /// All that is known of one transfer.
@@ -265,7 +267,7 @@ mod testing {
 
     pub fn completed() -> Completed {
         let (etag, request_id) = (ETag::new("E-1"), Some("R".to_owned()));
-        Completed { status: 200, etag, version_id: None, request_id, crc64_verified: true }
+        Completed { status: 200, etag, version_id: None, request_id, crc64_verified: true, claimed: false }
     }
 
     pub fn part(n: u32) -> StoredPart {

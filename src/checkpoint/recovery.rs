@@ -126,7 +126,17 @@ fn bind(old: Checkpoint, binding: Binding) -> (Checkpoint, Found) {
     }
     new.upload_id = Some(upload_id);
     (new.completing, new.completed) = (old.completing, old.completed);
-    match identity_difference(&old.binding.source, &new.binding.source) {
+    let moved = identity_difference(&old.binding.source, &new.binding.source);
+    if let Some(completed) = &mut new.completed {
+        completed.claimed |= moved.is_some();
+        if completed.claimed {
+            let why =
+                moved.unwrap_or("the file was not compared with what is stored since it was another one").to_owned();
+            let claims = Claims { why, parts: old.parts.clone() };
+            return (Checkpoint { parts: old.parts, ..new }, Found::Moved(claims));
+        }
+    }
+    match moved {
         // A recorded part is always one of the file that the log is bound to.
         Some(why) => (new, Found::Moved(Claims { why: why.to_owned(), parts: old.parts })),
         None => (Checkpoint { parts: old.parts, ..new }, Found::Resumed),
@@ -358,9 +368,12 @@ mod tests {
         assert_eq!(resume(Some(&log_of(&done)), done.binding.clone()).unwrap(), (done.clone(), Found::Resumed));
         let mut moved = done.binding.clone();
         moved.source.inode += 1;
-        let (new, found) = resume(Some(&log_of(&done)), moved).unwrap();
-        assert_eq!((new.completed, new.parts.len()), (done.completed.clone(), 0));
-        assert!(matches!(found, Found::Moved(claims) if claims.parts.len() == 1));
+        let (new, found) = resume(Some(&log_of(&done)), moved.clone()).unwrap();
+        assert!(new.completed.as_ref().is_some_and(|completed| completed.claimed));
+        assert!(matches!(&found, Found::Moved(claims) if claims.parts == done.parts));
+        let (again, found) = resume(Some(&log_of(&new)), moved).unwrap();
+        assert!(matches!(found, Found::Moved(claims) if claims.parts == done.parts), "a kill before it was compared");
+        assert_eq!(again, new);
         let mut other = done.binding.clone();
         other.part_bytes += 1;
         let (new, _) = resume(Some(&log_of(&done)), other).unwrap();

@@ -198,7 +198,7 @@ impl Job<'_> {
 /// What the checkpoint keeps of the answer.
 fn completed(stored: &ObjectStored, crc64_verified: bool) -> Completed {
     let ObjectStored { status, etag, version_id, request_id, .. } = stored.clone();
-    Completed { status, etag, version_id, request_id, crc64_verified }
+    Completed { status, etag, version_id, request_id, crc64_verified, claimed: false }
 }
 
 /// Whether the store named a checksum of the whole object; an error if it is not that of the file.

@@ -296,6 +296,6 @@ enum Resume {
 
 /// An object that is there, as the run that completed it was told.
 fn as_told(uploaded: Uploaded, told: &Completed) -> Uploaded {
-    let Completed { status, etag, version_id, request_id, crc64_verified } = told.clone();
+    let Completed { status, etag, version_id, request_id, crc64_verified, .. } = told.clone();
     Uploaded { status, etag, version_id, request_id, crc64_verified, ..uploaded }
 }
