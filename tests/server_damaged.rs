@@ -31,7 +31,11 @@ fn only(dir: &Path, beginning: &str) -> PathBuf {
 }
 
 fn truncate(path: &Path) {
-    File::options().write(true).open(path).unwrap().set_len(20).unwrap();
+    truncate_to(path, 20);
+}
+
+fn truncate_to(path: &Path, bytes: u64) {
+    File::options().write(true).open(path).unwrap().set_len(bytes).unwrap();
 }
 
 #[test]
@@ -81,4 +85,35 @@ fn the_server_says_which_record_is_damaged_and_what_to_do() {
     assert!(line.starts_with("listening on"), "{line}{said}");
     assert!(said.contains(record.to_str().unwrap()), "{said}");
     assert!(said.contains("put it again, delete it, or repair this file"), "{said}");
+}
+
+#[test]
+fn all_parts_of_an_upload_are_refused_while_one_of_them_is_lost() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, id) = store(dir.path());
+    truncate_to(&only(&store.join("uploads").join(&id), "00001."), 2);
+    let server = start(haul::server::StoreKind::Dir(store));
+    upload_part(&server, "c", &id, 2, b"more");
+    let all = || {
+        let target = format!("c?uploadId={id}");
+        call("POST", &target).header("x-oss-complete-all", "yes").body("").send(&server)
+    };
+    all().refused(404, "NoSuchUpload");
+    let part = "p".repeat(100 << 10);
+    upload_part(&server, "c", &id, 1, part.as_bytes());
+    all().expect(200);
+    assert_eq!(call("GET", "c").send(&server).expect(200).text(), part + "more");
+}
+
+#[test]
+fn an_object_that_was_cut_is_not_served() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, _) = store(dir.path());
+    let data = store.join("buckets/demo/objects/a");
+    let modified = fs::metadata(&data).unwrap().modified().unwrap();
+    truncate_to(&data, 3);
+    File::options().write(true).open(&data).unwrap().set_modified(modified).unwrap();
+    let server = start(haul::server::StoreKind::Dir(store));
+    call("GET", "a").send(&server).refused(403, "InvalidObjectState");
+    assert_eq!(fs::read_to_string(&data).unwrap(), "bef", "what is left of it stays");
 }

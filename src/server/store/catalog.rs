@@ -419,6 +419,9 @@ impl Catalog {
         if !*open {
             return Err(Refusal::NoSuchUpload);
         }
+        if list.is_none() && self.medium.lacks_part(id) {
+            return Err(Refusal::DamagedUpload);
+        }
         let parts = state.chosen(list)?;
         let _turn = self.turn(at);
         self.check_overwrite(at, last.keep || state.upload.forbid_overwrite)?;

@@ -45,7 +45,7 @@ use rustix::io::Errno;
 use serde::Serialize;
 
 use self::commit::{Change, Committer, HostDisk, Switch};
-use self::layout::{Layout, part_name};
+use self::layout::{Layout, PartName, part_name};
 use self::load::at_path;
 use super::{
     Address, Blob, BucketRecord, Content, HELD_MAX, Medium, Numbered, Object, StoredPart, Survivors, Upload,
@@ -225,6 +225,11 @@ impl Medium for DirMedium {
         !damaged.is_empty() && damaged.contains(&self.layout.upload(id))
     }
 
+    fn lacks_part(&self, id: &UploadId) -> bool {
+        let dir = self.layout.upload(id);
+        self.damaged().iter().any(|path| path.parent() == Some(dir.as_path()))
+    }
+
     fn make_bucket(&self, bucket: &Bucket, record: &BucketRecord) -> io::Result<()> {
         self.make_dir(&self.layout.bucket(bucket), &["objects", "meta"], "bucket.json", record)
     }
@@ -316,6 +321,7 @@ impl Medium for DirMedium {
         if let Some(old) = old.map(part_name).filter(|old| *old != name) {
             tidy(&dir.join(old));
         }
+        self.damaged().retain(|path| path.parent() != Some(dir.as_path()) || number_of(path) != Some(part.0));
         Ok(())
     }
 
@@ -339,9 +345,14 @@ impl Medium for DirMedium {
     fn end_upload(&self, id: &UploadId) -> io::Result<()> {
         let dir = self.layout.upload(id);
         self.remove_dir(&dir)?;
-        self.damaged().remove(&dir);
+        self.damaged().retain(|path| !path.starts_with(&dir));
         Ok(())
     }
+}
+
+/// Of which part a file is.
+fn number_of(path: &Path) -> Option<u32> {
+    PartName::parse(path.file_name()?.to_str()?).map(|name| name.number)
 }
 
 /// A name in `incoming`; what has it is removed with it, unless it is gone from there.

@@ -212,6 +212,10 @@ pub(crate) trait Medium: Send + Sync {
     fn hides_upload(&self, _: &UploadId) -> bool {
         false
     }
+    /// Whether an upload had a part that is damaged and was not sent again: who wants all parts cannot have them.
+    fn lacks_part(&self, _: &UploadId) -> bool {
+        false
+    }
     fn make_bucket(&self, _: &Bucket, _: &BucketRecord) -> io::Result<()> {
         Ok(())
     }

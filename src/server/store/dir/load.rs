@@ -94,7 +94,10 @@ impl Found {
     fn upload(&mut self, id: UploadId, path: PathBuf) {
         let record = path.join("upload.json");
         match read_record(&record).and_then(|upload: Upload| Ok((upload, load_parts(&path)?))) {
-            Ok((upload, parts)) => self.survivors.uploads.push((id, upload, parts)),
+            Ok((upload, (parts, lost))) => {
+                self.survivors.uploads.push((id, upload, parts));
+                self.damaged.extend(lost);
+            }
             Err(error) => {
                 damaged(&record, &error, UPLOAD);
                 self.damaged.insert(path);
@@ -114,8 +117,8 @@ fn damaged(path: &Path, error: &io::Error, what_now: &str) {
 /// What is damaged, and how.
 fn load_object(data: &Path, name: &str, metas: Vec<(u128, PathBuf)>) -> Result<Option<Object>, (PathBuf, io::Error)> {
     let in_data = |error| (data.to_owned(), error);
-    let modified = match fs::metadata(data) {
-        Ok(found) if found.is_file() => found.modified().map_err(in_data)?,
+    let (modified, bytes) = match fs::metadata(data) {
+        Ok(found) if found.is_file() => (found.modified().map_err(in_data)?, found.len()),
         Ok(_) => return Err(in_data(io::Error::other("not a file"))),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             remove(metas);
@@ -132,6 +135,10 @@ fn load_object(data: &Path, name: &str, metas: Vec<(u128, PathBuf)>) -> Result<O
         false => Err(io::Error::other("the record of another object")),
     });
     let object = object.map_err(|error| (path, error))?;
+    if object.bytes != bytes {
+        let error = format!("{bytes} bytes, and its record says {}", object.bytes);
+        return Err(in_data(io::Error::other(error)));
+    }
     remove(others);
     Ok(Some(object))
 }
@@ -144,9 +151,11 @@ fn remove(metas: Vec<(u128, PathBuf)>) {
     }
 }
 
-/// The parts of an upload; of two with one number, which a kill can leave, the younger.
-fn load_parts(dir: &Path) -> io::Result<BTreeMap<u32, StoredPart>> {
+/// The parts of an upload, of two with one number, which a kill can leave, the younger; and the files of those that are
+/// lost.
+fn load_parts(dir: &Path) -> io::Result<(BTreeMap<u32, StoredPart>, Vec<PathBuf>)> {
     let mut parts: BTreeMap<u32, StoredPart> = BTreeMap::new();
+    let mut lost = Vec::new();
     for (name, path) in entries(dir)? {
         let Some(name) = PartName::parse(&name) else { continue };
         match load_part(&name, &path) {
@@ -154,10 +163,14 @@ fn load_parts(dir: &Path) -> io::Result<BTreeMap<u32, StoredPart>> {
                 parts.insert(name.number, part);
             }
             Ok(_) => {}
-            Err(error) => damaged(&path, &error, PART),
+            Err(error) => {
+                damaged(&path, &error, PART);
+                lost.push((name.number, path));
+            }
         }
     }
-    Ok(parts)
+    let lost = lost.into_iter().filter(|(number, _)| !parts.contains_key(number)).map(|(_, path)| path).collect();
+    Ok((parts, lost))
 }
 
 fn load_part(name: &PartName, path: &Path) -> io::Result<StoredPart> {
